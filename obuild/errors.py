@@ -69,7 +69,8 @@ class Problem:
     def __init__(
         self, message: str, path: str, line: int = 0, column: int = 0, *, quote: str = "", hint: str = ""
     ) -> None:
-        self.message, self.path, self.line, self.column, self.quote, self.hint = message, path, line, column, quote, hint
+        self.message, self.path, self.line, self.column = message, path, line, column
+        self.quote, self.hint = quote, hint
 
     @classmethod
     def at(cls, message: str, path: str, text: str, offset: int, *, hint: str = "") -> Problem:

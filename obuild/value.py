@@ -31,7 +31,7 @@ def value(cls: type[T]) -> type[T]:
     Defaults are written as in a dataclass and must be immutable themselves. A method `__post_init__` is called last
     and may raise.
     """
-    names = tuple(cls.__dict__.get("__annotations__", ()))
+    names = tuple(vars(cls).get("__annotations__", ()))
     body = {name: item for name, item in vars(cls).items() if name not in (*names, "__dict__", "__weakref__")}
     body.update({name: method for name, method in _METHODS.items() if name not in body})
     body["__slots__"] = names

@@ -1,0 +1,165 @@
+"""Writing the files of a `copy` into a layer's root.
+
+Every path is resolved by the kernel with the layer's root as `/` (openat2, RESOLVE_IN_ROOT): a symlink planted in the
+image can lead to another place of the image, never to the host. No program of the image is needed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from obuild import kernel
+from obuild.errors import ObuildError
+from obuild.manifest import KIND, MODE, MTIME, PATH, SIZE, SOURCE, check_unchanged
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from obuild.manifest import Entry, Scan
+
+__all__ = ["copy"]
+
+SMALL = 128 << 10
+"""Bytes up to which one read and one write are quicker than asking the kernel to copy."""
+
+
+def copy(found: Scan, root: str, target: str, *, into: bool, user: tuple[int, int]) -> None:
+    """Put the files of a scan at the absolute path `target` below the host directory `root`.
+
+    `into`: the entries go into the directory `target`; otherwise the first one becomes `target`. What is copied
+    belongs to `user`; a directory that was there keeps its owner, mode and time unless it is itself copied; missing
+    parents are made as 0755, of the user for `into` and of root otherwise. A directory that the image has as a symlink
+    to one is followed. Raises `ObuildError` when a directory would replace a file or a file a directory.
+    """
+    root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _Writer(root_fd, target, into=into, user=user).write(found)
+    finally:
+        os.close(root_fd)
+
+
+class _Writer:
+    """One copy in progress: the open directory that files go into, and the times to set at the end."""
+
+    def __init__(self, root_fd: int, target: str, *, into: bool, user: tuple[int, int]) -> None:
+        self._root_fd, self._into, self._user = root_fd, into, user
+        self._target = "/" + "/".join(part for part in target.split("/") if part not in ("", "."))
+        self._folder, self._fd = "", -1
+        self._times: list[tuple[str, int]] = []
+
+    def write(self, found: Scan) -> None:
+        """Write all entries, parents before children; directories get their times last."""
+        makers: dict[str, Callable[[Entry, str], None]] = {"f": self._file, "d": self._directory, "l": self._symlink}
+        owner = self._user if self._into else (0, 0)
+        self._make_parents(self._target if self._into else os.path.dirname(self._target), owner)
+        try:
+            for entry in found.entries:
+                path = f"{self._target.rstrip('/')}/{entry[PATH]}".rstrip("/") or "/"
+                if entry[PATH] or not self._into:
+                    self._enter(os.path.dirname(path))
+                    makers[entry[KIND]](entry, path)
+            for path, mtime in reversed(self._times):
+                self._enter(path)
+                os.utime(self._fd, ns=(mtime, mtime))
+        finally:
+            if self._fd >= 0:
+                os.close(self._fd)
+
+    def _enter(self, folder: str) -> None:
+        if folder != self._folder:
+            fd = self._open(folder)
+            if self._fd >= 0:
+                os.close(self._fd)
+            self._folder, self._fd = folder, fd
+
+    def _open(self, folder: str) -> int:
+        try:
+            return kernel.open_in_root(self._root_fd, folder, os.O_RDONLY | os.O_DIRECTORY)
+        except NotADirectoryError:
+            raise ObuildError(f'"{folder}" is not a directory in the image') from None
+
+    def _make_parents(self, folder: str, owner: tuple[int, int]) -> None:
+        """Make the directory `folder` and what is missing above it."""
+        parts, done = folder.split("/"), ""
+        for part in parts[1:] if folder != "/" else ():
+            self._enter(done or "/")
+            done = f"{done}/{part}"
+            try:
+                os.mkdir(part, 0o755, dir_fd=self._fd)
+            except FileExistsError:
+                continue
+            os.chown(part, *owner, dir_fd=self._fd, follow_symlinks=False)
+            os.chmod(part, 0o755, dir_fd=self._fd)
+
+    def _directory(self, entry: Entry, path: str) -> None:
+        name = os.path.basename(path) or "."
+        try:
+            os.mkdir(name, entry[MODE], dir_fd=self._fd)
+        except FileExistsError:
+            info = os.lstat(name, dir_fd=self._fd) if name != "." else os.fstat(self._fd)
+            if stat.S_ISLNK(info.st_mode):
+                os.close(self._open(path))  # follows it inside the image, or says that it is no directory
+                return
+            if not stat.S_ISDIR(info.st_mode):
+                raise ObuildError(f'a directory can not replace the file "{path}" of the image') from None
+        os.chown(name, *self._user, dir_fd=self._fd, follow_symlinks=False)
+        os.chmod(name, entry[MODE], dir_fd=self._fd)
+        self._times.append((path, entry[MTIME]))
+
+    def _symlink(self, entry: Entry, path: str) -> None:
+        name = os.path.basename(path)
+        link = os.readlink(entry[SOURCE])
+        self._create(path, lambda: os.symlink(link, name, dir_fd=self._fd))
+        os.chown(name, *self._user, dir_fd=self._fd, follow_symlinks=False)
+        os.utime(name, ns=(entry[MTIME], entry[MTIME]), dir_fd=self._fd, follow_symlinks=False)
+
+    def _file(self, entry: Entry, path: str) -> None:
+        name = os.path.basename(path)
+        source = os.open(entry[SOURCE], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            check_unchanged(source, entry)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            fd = self._create(path, lambda: os.open(name, flags, entry[MODE], dir_fd=self._fd))
+            try:
+                _fill(fd, source, entry[SIZE])
+                if self._user != (0, 0):
+                    os.fchown(fd, *self._user)
+                os.fchmod(fd, entry[MODE])
+                os.utime(fd, ns=(entry[MTIME], entry[MTIME]))
+            finally:
+                os.close(fd)
+            check_unchanged(source, entry)
+        finally:
+            os.close(source)
+
+    def _create(self, path: str, make: Callable[[], int | None]) -> int:
+        """Make a file or symlink, replacing a file or symlink of that name."""
+        for _ in range(2):
+            try:
+                return make() or 0
+            except FileExistsError:
+                try:
+                    os.unlink(os.path.basename(path), dir_fd=self._fd)
+                except IsADirectoryError:
+                    raise ObuildError(f'a file can not replace the directory "{path}" of the image') from None
+        raise ObuildError(f'"{path}" keeps coming back while it is replaced')
+
+
+def _fill(fd: int, source: int, size: int) -> None:
+    if size <= SMALL:
+        data = os.read(source, size + 1)
+        while data:
+            data = data[os.write(fd, data) :]
+        return
+    while os.lseek(fd, 0, os.SEEK_CUR) < size:
+        try:
+            done = os.copy_file_range(source, fd, size)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF):
+                raise
+            done = os.sendfile(fd, source, None, 1 << 30)
+        if not done:
+            break  # shorter than it was: the check after the copy says so

@@ -1,0 +1,269 @@
+"""What a `copy` would copy: a walk over its sources, and one digest over names, kinds, modes and content.
+
+Reading gigabytes again to learn that nothing changed would be most of a cached build, so two things are remembered
+in the store's `index/`, with git's care for racy timestamps: the digest of every file by its
+`lstat`, and the digest of the whole set by all of them, which makes a re-check as cheap as listing the tree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import marshal
+import os
+import stat
+import sys
+import time
+
+from obuild import disk
+from obuild.errors import ObuildError
+from obuild.value import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+    Entry = tuple[str, str, int, int, int, int, int, str]
+
+__all__ = ["Index", "Scan", "check_unchanged", "scan"]
+
+# Fields of an entry, a plain tuple because a tree has thousands of them.
+PATH, KIND, MODE, SIZE, MTIME, CTIME, INODE, SOURCE = range(8)
+
+CHUNK = 4 << 20
+"""Files of more than this many bytes are hashed in pieces, on two cores."""
+
+RACY = 20_000_000
+"""Nanoseconds: a file changed so shortly before the scan may change again without a new timestamp."""
+
+
+@value
+class Scan:
+    """Sources as found on disk.
+
+    An entry is (path below the target, "f", "d" or "l", mode, size, mtime, ctime, inode, path on the host).
+    `started` is the wall clock in nanoseconds before the first `lstat`.
+    """
+
+    entries: tuple[Entry, ...]
+    started: int
+
+
+def scan(root: str, sources: Sequence[str], *, into: bool, exclude: Sequence[str] = ()) -> Scan:
+    """List what `(copy (src SOURCES) …)` names below the directory `root`, in a fixed order.
+
+    `into`: each source goes into the target under its own name (`.` gives its content); otherwise the single source
+    becomes the target. Symlinks are copied, never followed. `exclude` drops entries inside directories, never a named
+    source itself. Modes are 0755 and 0644, by the executable bits, so that a checkout's umask does not count.
+    Raises `ObuildError` for a missing source, a path through a symlink or a file, a device, a fifo or a socket.
+    """
+    if not sources:
+        raise ObuildError("a copy needs at least one source")
+    if not into and len(sources) > 1:
+        raise ObuildError('to copy several sources the destination must end with "/"')
+    excluded = _matcher(exclude)
+    started = time.time_ns()
+    entries: list[Entry] = []
+    for source in sources:
+        parts = [part for part in source.split("/") if part not in ("", ".")]
+        path = _locate(root, parts, source)
+        entries.extend(_walk(path, parts[-1] if into and parts else "", "/".join(parts), excluded))
+    return Scan(tuple(entries), started)
+
+
+def _locate(root: str, parts: Sequence[str], source: str) -> str:
+    path = root
+    for number, part in enumerate(parts):
+        if part == "..":
+            raise ObuildError(f'".." can not be used in a source path, as in "{source}"')
+        path = f"{path}/{part}"
+        try:
+            mode = os.lstat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            raise ObuildError(f'source path "{source}" not found', hint=_hint(root, parts[:number], part)) from None
+        if number < len(parts) - 1 and not stat.S_ISDIR(mode):
+            kind = "a symlink" if stat.S_ISLNK(mode) else "not a directory"
+            raise ObuildError(f'"{part}" is {kind} in source path "{source}"')
+    return path
+
+
+def _hint(root: str, parts: Sequence[str], missing: str) -> str:
+    from obuild.errors import nearest
+
+    try:
+        return nearest(missing, os.listdir("/".join((root, *parts))))
+    except OSError:
+        return ""
+
+
+def _walk(path: str, name: str, inside: str, excluded: Callable[[str, str], bool]) -> Iterator[Entry]:
+    """The entries of one source; `name` is its path below the target, `inside` its path below the source root."""
+    info = os.lstat(path)
+    yield _entry(name, info, path)
+    pending = [(path, name, inside)] if stat.S_ISDIR(info.st_mode) else []
+    while pending:
+        folder, prefix, below = pending.pop()
+        children = []
+        with os.scandir(folder) as listing:
+            for item in sorted(listing, key=lambda item: item.name.encode("utf-8", "surrogateescape")):
+                where = f"{below}/{item.name}" if below else item.name
+                if excluded(item.name, where):
+                    continue
+                target = f"{prefix}/{item.name}" if prefix else item.name
+                yield _entry(target, item.stat(follow_symlinks=False), item.path)
+                if item.is_dir(follow_symlinks=False):
+                    children.append((item.path, target, where))
+        pending.extend(reversed(children))
+
+
+def _entry(name: str, info: os.stat_result, path: str) -> Entry:
+    mode = info.st_mode
+    if stat.S_ISREG(mode):
+        kind, bits = "f", 0o755 if mode & 0o111 else 0o644
+    elif stat.S_ISDIR(mode):
+        kind, bits = "d", 0o755
+    elif stat.S_ISLNK(mode):
+        kind, bits = "l", 0o777
+    else:
+        raise ObuildError(f'"{path}" is a device, a fifo or a socket and can not be copied', hint="exclude it")
+    return (name, kind, bits, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino, path)
+
+
+def _matcher(patterns: Sequence[str]) -> Callable[[str, str], bool]:
+    """Whether an entry is excluded, by its name or its path below the source root.
+
+    A plain word is a name at any depth, as in OBuilder. One with `*`, `?` or `[` is a glob over names or, when it has
+    a `/`, over paths; `**` also matches across directories.
+    """
+    names = {pattern for pattern in patterns if not set(pattern) & set("*?[/")}
+    if len(names) == len(set(patterns)):
+        return lambda name, _: name in names
+    import re
+
+    globs = [pattern for pattern in patterns if pattern not in names]
+    by_name = re.compile("|".join(_regex(g) for g in globs if "/" not in g) or r"(?!)")
+    by_path = re.compile("|".join(_regex(g.strip("/")) for g in globs if "/" in g) or r"(?!)")
+    return lambda name, path: bool(name in names or by_name.fullmatch(name) or by_path.fullmatch(path))
+
+
+def _regex(glob: str) -> str:
+    import re
+
+    out, rest = "", glob
+    while rest:
+        for start, regex in (("**/", "(?:.*/)?"), ("**", ".*"), ("*", "[^/]*"), ("?", "[^/]")):
+            if rest.startswith(start):
+                out, rest = out + regex, rest[len(start) :]
+                break
+        else:
+            end = rest.find("]", 2)
+            if rest[0] == "[" and end > 0:
+                negated = rest[1] in "!^"
+                inside = rest[2 if negated else 1 : end].replace("\\", "\\\\").replace("[", "\\[").replace("^", "\\^")
+                out, rest = out + ("[^" if negated else "[") + inside + "]", rest[end + 1 :]
+            else:
+                out, rest = out + re.escape(rest[0]), rest[1:]
+    return out
+
+
+class Index:
+    """Digests remembered between builds for the sources below `root`, in the store directory `folder`.
+
+    Lost or torn files of it cost time, never a wrong digest.
+    """
+
+    def __init__(self, folder: str, root: str) -> None:
+        name = hashlib.sha256(os.path.realpath(root).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        # marshal's form may change between versions of Python.
+        self._path = f"{folder}/{name}-{sys.implementation.cache_tag}"
+
+    def digest(self, found: Scan) -> str:
+        """The digest of everything that counts in a scan; reads only files that changed since they were last read."""
+        key = hashlib.sha256(marshal.dumps([entry[:SOURCE] for entry in found.entries])).hexdigest()
+        sets: dict[str, str] = self._load("sets")
+        if key in sets:
+            return sets[key]
+        digest = self._read(found)
+        newest = max((entry[CTIME] for entry in found.entries), default=0)
+        if newest < found.started - RACY:
+            kept = dict(list(sets.items())[-63:])
+            self._save("sets", {**kept, key: digest})
+        return digest
+
+    def _read(self, found: Scan) -> str:
+        known: dict[str, tuple[tuple[int, ...], bytes]] = self._load("files")
+        total, changed = hashlib.sha256(), False
+        for entry in found.entries:
+            path, kind, mode = entry[PATH], entry[KIND], entry[MODE]
+            content = b""
+            if kind == "l":
+                content = os.readlink(entry[SOURCE]).encode("utf-8", "surrogateescape")
+            elif kind == "f":
+                stamp = entry[SIZE:SOURCE]
+                old = known.get(entry[SOURCE])
+                if old and old[0] == stamp:
+                    content = old[1]
+                else:
+                    content, changed = _content(entry), True
+                    if entry[CTIME] < found.started - RACY:
+                        known[entry[SOURCE]] = (stamp, content)
+            total.update(b"%s%o %d " % (kind.encode(), mode, len(content)) + content)
+            total.update(path.encode("utf-8", "surrogateescape") + b"\0")
+        if changed:
+            if len(known) > 2 * len(found.entries) + 100_000:
+                current = {entry[SOURCE] for entry in found.entries}
+                known = {source: seen for source, seen in known.items() if source in current}
+            self._save("files", known)
+        return total.hexdigest()
+
+    def _load(self, part: str) -> dict[str, Any]:
+        try:
+            with open(f"{self._path}.{part}", "rb") as file:
+                check, data = file.read(32), file.read()
+        except OSError:
+            return {}
+        loaded: dict[str, Any] = marshal.loads(data) if hashlib.sha256(data).digest() == check else {}
+        return loaded
+
+    def _save(self, part: str, data: dict[str, Any]) -> None:
+        packed = marshal.dumps(data)
+        disk.write_atomic(f"{self._path}.{part}", hashlib.sha256(packed).digest() + packed)
+
+
+def _content(entry: Entry) -> bytes:
+    """The digest of a regular file's content, which must still be the file that was listed."""
+    fd = os.open(entry[SOURCE], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if entry[SIZE] <= CHUNK:
+            data = os.read(fd, CHUNK + 1)
+            check_unchanged(fd, entry)
+            return hashlib.sha256(data).digest()
+        digest = _content_in_pieces(fd, -(-entry[SIZE] // CHUNK))
+        check_unchanged(fd, entry)
+        return digest
+    finally:
+        os.close(fd)
+
+
+def _content_in_pieces(fd: int, count: int) -> bytes:
+    """The digest of the digests of every `CHUNK` bytes: hashlib lets go of the interpreter, so two threads help."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    buffers = [bytearray(CHUNK), bytearray(CHUNK)]
+
+    def piece(number: int) -> bytes:
+        buffer = buffers.pop()
+        size = os.preadv(fd, [buffer], number * CHUNK)
+        digest = hashlib.sha256(memoryview(buffer)[:size]).digest()
+        buffers.append(buffer)
+        return digest
+
+    with ThreadPoolExecutor(len(buffers)) as pool:
+        return hashlib.sha256(b"pieces" + b"".join(pool.map(piece, range(count)))).digest()
+
+
+def check_unchanged(fd: int, entry: Entry) -> None:
+    """Raise `ObuildError` when an open file is no longer what the scan saw: half of an edit must not become a layer."""
+    info = os.fstat(fd)
+    if (info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino) != entry[SIZE:SOURCE]:
+        raise ObuildError(f'"{entry[SOURCE]}" changed while it was being copied', temporary=True)

@@ -1,0 +1,91 @@
+"""Steps: exactly the inputs that count for a layer, and the id they give it.
+
+If it counts it is a field; if it is a field it counts. An id is the SHA-256 of the step's canonical S-expression, so it
+is the same on every machine. Two laws keep ids stable: no new mandatory field, ever; an optional one is written only
+when it is set.
+
+What does not count, on purpose: the value of a secret, cache directories, limits, the kind of sandbox or store,
+the place of the context directory, modification times.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from obuild import sexp
+from obuild.value import value
+
+__all__ = ["CopyStep", "FromStep", "RunStep", "Step"]
+
+
+@value
+class FromStep:
+    """The base of a stage: `key` names the image's content (a digest where its name resolves to one)."""
+
+    key: str
+
+    @property
+    def id(self) -> str:
+        """The layer's id."""
+        return _digest(["from", self.key])
+
+
+@value
+class RunStep:
+    """A command on top of layer `base`: `secrets` are (id, target) pairs, `env` keeps its order."""
+
+    base: str
+    workdir: str
+    user: tuple[int, int]
+    env: tuple[tuple[str, str], ...]
+    shell: tuple[str, ...]
+    command: str
+    network: tuple[str, ...] = ()
+    secrets: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The layer's id."""
+        form: list[object] = [
+            "run",
+            ["base", self.base],
+            ["workdir", self.workdir],
+            ["user", *map(str, self.user)],
+            ["env", *map(list, self.env)],
+            ["shell", *self.shell],
+            ["command", self.command],
+        ]
+        if self.network:
+            form.append(["network", *self.network])
+        if self.secrets:
+            form.append(["secrets", *map(list, self.secrets)])
+        return _digest(form)
+
+
+@value
+class CopyStep:
+    """Files put on top of layer `base` at `target`: `manifest` covers their names, kinds, modes and content.
+
+    `into` tells the two forms apart: sources put into the directory `target`, or one source that becomes `target`.
+    """
+
+    base: str
+    user: tuple[int, int]
+    target: str
+    into: bool
+    manifest: str
+
+    @property
+    def id(self) -> str:
+        """The layer's id."""
+        form = "into" if self.into else "as"
+        return _digest(
+            ["copy", ["base", self.base], ["user", *map(str, self.user)], [form, self.target], ["files", self.manifest]]
+        )
+
+
+Step = FromStep | RunStep | CopyStep
+
+
+def _digest(form: list[object]) -> str:
+    return hashlib.sha256(sexp.format(form).encode("utf-8", "surrogateescape")).hexdigest()
