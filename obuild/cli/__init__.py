@@ -1,0 +1,90 @@
+"""The command line: the only reader of arguments and environment, the only printer, the only exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from obuild.cli.option import read
+from obuild.errors import ObuildError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from obuild.cli.option import Command
+
+__all__ = ["COMMANDS", "find_command", "main"]
+
+COMMANDS = {
+    "build": "build",
+    "shell": "build",
+    "healthcheck": "build",
+    "check": "language",
+    "fmt": "language",
+    "dockerfile": "language",
+    "import-dockerfile": "language",
+    "ls": "layers",
+    "show": "layers",
+    "log": "layers",
+    "df": "layers",
+    "prune": "layers",
+    "delete": "layers",
+    "clean": "layers",
+    "fsck": "layers",
+    "export": "layers",
+}
+"""Every command and the module of this package that has it: only that one is imported."""
+
+
+def find_command(name: str) -> Command:
+    """The command called `name`."""
+    from importlib import import_module
+
+    commands: dict[str, Command] = import_module(f"obuild.cli.{COMMANDS[name]}").COMMANDS
+    return commands[name]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit status (design: 0, 1, 2, 3, 4, 130, and 70 for a bug)."""
+    words = sys.argv[1:] if words is None else words
+    os.umask(0o022)  # what obuild makes in a layer must not depend on the caller
+    try:
+        command = find_command(words[0]) if words and words[0] in COMMANDS else None
+        given = read(command, words[1:], os.environ) if command else None
+        if command is None or given is None:
+            from obuild.cli.parser import parse
+
+            return parse(words)
+        return command.function(**given)
+    except ObuildError as error:
+        return _fail(error)
+    except BrokenPipeError:
+        # Whoever read our output has gone, as in `obuild log ID | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        return _fail(_as_error(error))
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        print("obuild: this is a bug in obuild, please report it with the lines above", file=sys.stderr)
+        return 70
+
+
+def _fail(error: ObuildError) -> int:
+    print(f"obuild: {error}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+    return error.exit_code
+
+
+def _as_error(error: OSError) -> ObuildError:
+    """What the system refused, as one line: a full disk or a missing right is no bug of obuild."""
+    from obuild.errors import StoreError
+
+    place = f' "{error.filename}"' if error.filename else ""
+    return StoreError(f"{(error.strerror or str(error)).lower()}{place}")

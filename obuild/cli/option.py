@@ -1,0 +1,173 @@
+"""Options of commands as data: one table serves the quick reader, click's parser, help and completion.
+
+Importing click costs twice what starting Python does, so a command line without a mistake in it is read here; anything
+this reader does not take (help, an abbreviation, an error) goes to click, which knows how to say what is wrong.
+"""
+
+from __future__ import annotations
+
+from obuild.errors import UsageError
+from obuild.value import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+__all__ = ["Argument", "Command", "Option", "duration", "jobs", "positive", "read", "size"]
+
+
+@value
+class Option:
+    """`flags` as typed (`-f`, `--file`); `convert` makes a value of its text, and None makes it a switch.
+
+    `many` may be given again and collects a tuple. `variable` is an environment variable that stands in for it.
+    """
+
+    flags: tuple[str, ...]
+    help: str
+    convert: Callable[[str], Any] | None = str
+    default: Any = None
+    many: bool = False
+    required: bool = False
+    metavar: str = ""
+    variable: str = ""
+    choices: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The keyword that the command's function has for it."""
+        longest = max(self.flags, key=len)
+        return longest.lstrip("-").replace("-", "_")
+
+
+@value
+class Argument:
+    """A positional argument: `count` is 1, "?" (may be left out), "*" or "+"."""
+
+    name: str
+    count: int | str = 1
+    default: Any = None
+
+
+@value
+class Command:
+    """One command: what it does, what it takes, and the function that does it and returns the exit status."""
+
+    function: Callable[..., int]
+    help: str
+    options: tuple[Option, ...] = ()
+    arguments: tuple[Argument, ...] = ()
+    hidden: bool = False
+
+
+def read(command: Command, words: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """The keyword arguments for a command's function, or None when click has to look at the words.
+
+    Raises `UsageError` when an option's text is not what it takes.
+    """
+    flags = {flag: option for option in command.options for flag in option.flags}
+    given: dict[str, Any] = {}
+    rest: list[str] = []
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        if word == "--":
+            rest += queue
+            break
+        if not word.startswith("-") or word == "-":
+            rest.append(word)
+            continue
+        flag, equals, text = word.partition("=") if word.startswith("--") else (word, "", "")
+        option = flags.get(flag)
+        if option is None or (option.convert is None and equals):
+            return None
+        if option.convert is None:
+            given[option.name] = True
+            continue
+        if not equals:
+            if not queue:
+                return None
+            text = queue.pop(0)
+        if option.choices and text not in option.choices:
+            return None
+        item = converted(option, text)
+        given[option.name] = (*given.get(option.name, ()), item) if option.many else item
+    positional = _positional(command.arguments, rest)
+    if positional is None:
+        return None
+    for option in command.options:
+        if option.name not in given:
+            text = environment.get(option.variable, "") if option.variable else ""
+            if text and option.convert:
+                given[option.name] = (converted(option, text),) if option.many else converted(option, text)
+            elif option.required:
+                return None
+            else:
+                given[option.name] = unset(option)
+    return given | positional
+
+
+def unset(option: Option) -> Any:
+    """The value of an option that was not given."""
+    return () if option.many else False if option.convert is None else option.default
+
+
+def converted(option: Option, text: str) -> Any:
+    """The value of an option's text."""
+    assert option.convert is not None
+    try:
+        return option.convert(text)
+    except ValueError as error:
+        raise UsageError(f'option "{option.flags[-1]}": {error}') from None
+
+
+def _positional(arguments: Sequence[Argument], words: list[str]) -> dict[str, Any] | None:
+    given: dict[str, Any] = {}
+    for argument in arguments:
+        if argument.count in ("*", "+"):
+            if argument.count == "+" and not words:
+                return None
+            given[argument.name], words = tuple(words), []
+        elif words:
+            given[argument.name], words = words[0], words[1:]
+        elif argument.count == "?":
+            given[argument.name] = argument.default
+        else:
+            return None
+    return None if words else given
+
+
+def size(text: str) -> int:
+    """Bytes from `512M`, `2GiB`, `1000`: units are powers of 1024."""
+    number = text.strip().lower().removesuffix("b").removesuffix("i")
+    scale = {"k": 10, "m": 20, "g": 30, "t": 40}.get(number[-1:], 0)
+    return int(_number(number[:-1] if scale else number, text, "a size such as 512M") * 2**scale)
+
+
+def duration(text: str) -> float:
+    """Seconds from `90`, `90s`, `10m`, `2h`, `7d`."""
+    scale = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(text.strip()[-1:], 0)
+    return _number(text.strip()[:-1] if scale else text, text, "a duration such as 90s, 10m, 2h or 7d") * (scale or 1)
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    return _number(text, text, "a number above 0")
+
+
+def jobs(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f'"{text}" is not a whole number above 0')
+    return int(text)
+
+
+def _number(digits: str, text: str, wanted: str) -> float:
+    try:
+        number = float(digits)
+    except ValueError:
+        number = -1.0
+    if not 0 < number < float("inf"):
+        raise ValueError(f'"{text}" is not {wanted}')
+    return number

@@ -1,0 +1,115 @@
+"""How a build looks: plain lines as in OBuilder's logs, or one JSON object a line."""
+
+from __future__ import annotations
+
+import os
+
+from obuild.log import Reporter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Json", "Plain", "write"]
+
+HEADING, NOTE, END = b"\x1b[94m", b"\x1b[33m", b"\x1b[0m"
+
+
+def write(fd: int, data: bytes) -> None:
+    """Write all of `data`."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+class Plain(Reporter):
+    """Lines on standard output. What nested builds say beside each other is shown one build after the other."""
+
+    def __init__(self, *, color: bool, parent: Plain | None = None) -> None:
+        import _thread  # what `threading.Lock` is, without the rest of `threading`
+
+        self._color = color
+        self._root: Plain = parent._root if parent else self
+        self._parent = parent
+        self._lock = parent._lock if parent else _thread.allocate_lock()
+        self._branches: list[Plain] = []
+        self._held: list[tuple[bytes, bool]] = []
+        self._closed = False
+        self._line_open = False
+
+    def heading(self, text: str) -> None:
+        self._say(text, HEADING)
+
+    def note(self, text: str) -> None:
+        self._say(text, NOTE)
+
+    def output(self, data: bytes) -> None:
+        self._put(data, line=False)
+
+    def branch(self, name: str) -> Plain:
+        branch = type(self)(color=self._color, parent=self)
+        with self._lock:
+            self._branches.append(branch)
+        return branch
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._root._advance()
+
+    def _say(self, text: str, color: bytes) -> None:
+        data = text.encode("utf-8", "surrogateescape")
+        self._put((color + data + END if self._color else data) + b"\n", line=True)
+
+    def _put(self, data: bytes, *, line: bool) -> None:
+        with self._lock:
+            self._held.append((data, line))
+            self._root._advance()
+
+    def _advance(self) -> bool:
+        """Show what is next; whether this reporter and its branches have said everything.
+
+        Branches come first, in the order of the spec, and only the first unfinished one speaks.
+        """
+        while self._branches and self._branches[0]._advance():
+            del self._branches[0]
+        if self._branches:
+            return False
+        for data, line in self._held:
+            self._root._emit(data, line=line)
+        self._held.clear()
+        return self._closed
+
+    def _emit(self, data: bytes, *, line: bool) -> None:
+        if line and self._line_open:  # the output before did not end its line
+            self._show(b"\n")
+        self._show(data)
+        self._line_open = not data.endswith(b"\n")
+
+    def _show(self, data: bytes) -> None:
+        write(1, data)
+
+
+class Json(Reporter):
+    """One object a line on standard output, as things happen."""
+
+    def heading(self, text: str) -> None:
+        self.event("heading", text=text)
+
+    def note(self, text: str) -> None:
+        self.event("note", text=text)
+
+    def output(self, data: bytes) -> None:
+        self.event("output", text=data.decode(errors="replace"))
+
+    def started(self, op: str, text: str) -> None:
+        self.event("started", op=op, text=text)
+
+    def step(self, op: str, id: str, *, cached: bool, status: int, seconds: float) -> None:
+        self.event("step", op=op, id=id, cached=cached, status=status, seconds=round(seconds, 4))
+
+    def event(self, event: str, **facts: Any) -> None:
+        """Write one event."""
+        import json
+
+        write(1, json.dumps({"event": event, **facts}).encode() + b"\n")

@@ -1,0 +1,145 @@
+"""Sharing work within a process: whoever asks for an id that is being made joins, and hears its log from the start.
+
+A flight ends early only when the last one who wanted it has given up. Between processes the store's locks do the same.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+
+from obuild.cancel import Cancel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Listener = Callable[[bytes], None]
+
+__all__ = ["Flight", "Flights"]
+
+
+class Flight:
+    """One piece of work in its own thread: `cancel` is set when nobody wants it any more."""
+
+    def __init__(self, work: Callable[[Flight], Any]) -> None:
+        self.cancel = Cancel()
+        self.users = 0
+        self._work = work
+        self._done = Cancel()
+        self._lock = threading.Lock()
+        self._listeners: list[Listener] = []
+        self._log = ""
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Do the work; the result or the error is for everybody who waits."""
+        try:
+            self._result = self._work(self)
+        except BaseException as error:  # noqa: BLE001 (it is raised in every waiter)
+            self._error = error
+        finally:
+            self._done.set("done")
+
+    def logged(self, path: str) -> None:
+        """From now on the log is also in the file `path`, where a late listener finds what it missed."""
+        self._log = path
+
+    def write(self, data: bytes, keep: Callable[[bytes], None] | None = None) -> None:
+        """Give a piece of log to `keep` (which appends it to the file) and to everybody who listens."""
+        with self._lock:
+            if keep:
+                keep(data)
+            for listener in self._listeners:
+                listener(data)
+
+    def attach(self, listener: Listener) -> None:
+        """Let `listener` hear the log: first what is in the file, then the rest as it comes."""
+        with self._lock:
+            if self._log:
+                for piece in _pieces(self._log):
+                    listener(piece)
+            self._listeners.append(listener)
+
+    def detach(self, listener: Listener) -> None:
+        """No longer call `listener`."""
+        with self._lock:
+            self._listeners.remove(listener)
+
+    def wait(self, cancel: Cancel | None) -> bool:
+        """Wait until it is over (True) or `cancel` is set (False)."""
+        poll = select.poll()
+        poll.register(self._done.fd, select.POLLIN)
+        if cancel is not None:
+            poll.register(cancel.fd, select.POLLIN)
+        poll.poll()
+        return bool(self._done)
+
+    def result(self) -> Any:
+        """What the work returned; raises what it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+class Flights:
+    """The flights of one process, by id."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: dict[str, Flight] = {}
+
+    def join(
+        self, id: str, work: Callable[[Flight], Any], *, listener: Listener, note: Callable[[str], None], cancel: Cancel
+    ) -> Any:
+        """The result of `work`, or of the same id's work that is already under way.
+
+        Raises `Cancelled` once `cancel` is set: when nobody else waits the work is cancelled too and has ended.
+        """
+        flight = self._board(id, work, note, cancel)
+        flight.attach(listener)
+        over = flight.wait(cancel)
+        flight.detach(listener)
+        with self._lock:
+            flight.users -= 1
+            if not over and not flight.users:
+                flight.cancel.set(cancel.reason)
+                over = True
+        if over:
+            flight.wait(None)
+        cancel.check()
+        return flight.result()
+
+    def _board(self, id: str, work: Callable[[Flight], Any], note: Callable[[str], None], cancel: Cancel) -> Flight:
+        """The running flight of `id`, or a new one; one that is being cancelled is waited for first."""
+        while True:
+            cancel.check()
+            with self._lock:
+                flight = self._running.get(id)
+                if flight is None:
+                    flight = self._running[id] = Flight(lambda flight: self._land(id, work, flight))
+                    threading.Thread(target=flight.run, name=f"step {id[:12]}", daemon=True).start()
+                if not flight.cancel:
+                    flight.users += 1
+                    return flight
+            note("Waiting for previous build to finish cancelling")
+            flight.wait(cancel)
+
+    def _land(self, id: str, work: Callable[[Flight], Any], flight: Flight) -> Any:
+        # Removed before waiters wake: a later request starts anew and never sees an old failure.
+        try:
+            return work(flight)
+        finally:
+            with self._lock:
+                del self._running[id]
+
+
+def _pieces(path: str) -> list[bytes]:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return list(iter(lambda: os.read(fd, 1 << 16), b""))
+    finally:
+        os.close(fd)
