@@ -8,17 +8,18 @@ from __future__ import annotations
 import os
 import select
 import threading
+from contextlib import contextmanager
 
 from obuild.cancel import Cancel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     Listener = Callable[[bytes], None]
 
-__all__ = ["Flight", "Flights"]
+__all__ = ["Flight", "Flights", "Slots"]
 
 
 class Flight:
@@ -31,7 +32,8 @@ class Flight:
         self._done = Cancel()
         self._lock = threading.Lock()
         self._listeners: list[Listener] = []
-        self._log = ""
+        self._followed: list[bytes] = []
+        self._log = -1
         self._result: Any = None
         self._error: BaseException | None = None
 
@@ -43,24 +45,30 @@ class Flight:
             self._error = error
         finally:
             self._done.set("done")
+            if self._log >= 0:
+                os.close(self._log)
 
     def logged(self, path: str) -> None:
         """From now on the log is also in the file `path`, where a late listener finds what it missed."""
-        self._log = path
+        # Held open, because the file moves when its layer is published.
+        self._log = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
-    def write(self, data: bytes, keep: Callable[[bytes], None] | None = None) -> None:
-        """Give a piece of log to `keep` (which appends it to the file) and to everybody who listens."""
+    def write(self, data: bytes, keep: Callable[[bytes], None]) -> None:
+        """Give a piece of log to `keep`, which appends it to the file, and to everybody who listens."""
         with self._lock:
-            if keep:
-                keep(data)
+            keep(data)
             for listener in self._listeners:
                 listener(data)
 
+    def follow(self, data: bytes) -> None:
+        """Pass on a piece of the log of another process, which has the file."""
+        self.write(data, self._followed.append)
+
     def attach(self, listener: Listener) -> None:
-        """Let `listener` hear the log: first what is in the file, then the rest as it comes."""
+        """Let `listener` hear the log: first what it missed, then the rest as it comes."""
         with self._lock:
-            if self._log:
-                for piece in _pieces(self._log):
+            if not self._done:
+                for piece in self._followed + _pieces(self._log):
                     listener(piece)
             self._listeners.append(listener)
 
@@ -137,9 +145,26 @@ class Flights:
                 del self._running[id]
 
 
-def _pieces(path: str) -> list[bytes]:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return list(iter(lambda: os.read(fd, 1 << 16), b""))
-    finally:
-        os.close(fd)
+class Slots:
+    """At most `count` at once; waiting for a turn ends when nobody wants it any more."""
+
+    def __init__(self, count: int) -> None:
+        self._free = threading.Semaphore(count)
+
+    @contextmanager
+    def take(self, cancel: Cancel) -> Iterator[None]:
+        """Hold one slot for the time of the block. Raises `Cancelled`."""
+        while not self._free.acquire(timeout=0.2):
+            cancel.check()
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+def _pieces(fd: int) -> list[bytes]:
+    """What is in a file, from its start."""
+    pieces: list[bytes] = []
+    while fd >= 0 and (piece := os.pread(fd, 1 << 16, sum(map(len, pieces)))):
+        pieces.append(piece)
+    return pieces

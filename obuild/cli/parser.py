@@ -45,7 +45,9 @@ class _Text(click.ParamType):
 
 def parse(words: Any) -> int:
     """Read the words with click and run the command; its exit status. Raises `UsageError`."""
-    program = _Group("obuild", help="Run declarative build specs step by step in containers.", context_settings=_CONTEXT)
+    program = _Group(
+        "obuild", help="Run declarative build specs step by step in containers.", context_settings=_CONTEXT
+    )
     program = click.version_option(__version__, "-V", "--version", prog_name="obuild")(program)
     try:
         status = program.main(list(words), prog_name="obuild", standalone_mode=False)

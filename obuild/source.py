@@ -1,0 +1,66 @@
+"""Where the files of a `copy` come from: the context directory of the host, or the result of a nested build."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import contextmanager
+
+from obuild import disk
+from obuild.manifest import Index, Scan, scan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from obuild.spec import Copy
+    from obuild.store import Layer, Store
+
+__all__ = ["Directory", "Result"]
+
+
+class Directory:
+    """A directory of the host; digests of its files are remembered below the directory `index`."""
+
+    def __init__(self, path: str, index: str) -> None:
+        self._path, self._index = path, Index(index, path)
+        self._found: Scan | None = None
+
+    def digest(self, op: Copy, *, into: bool) -> str:
+        """What the files are that `op` names, as one digest."""
+        self._found = scan(self._path, op.src, into=into, exclude=op.exclude)
+        return self._index.digest(self._found)
+
+    @contextmanager
+    def scan(self, op: Copy, *, into: bool) -> Iterator[Scan]:
+        """The files that `op` names, as they were when the digest was taken: a later change of one is an error."""
+        yield self._found or scan(self._path, op.src, into=into, exclude=op.exclude)
+
+
+class Result:
+    """A finished layer. It never changes, so a digest is taken once and the tree is opened only to copy from it."""
+
+    def __init__(self, store: Store, layer: Layer, index: str) -> None:
+        self._store, self._layer, self._index = store, layer, index
+
+    def digest(self, op: Copy, *, into: bool) -> str:
+        """What the files are that `op` names, as one digest."""
+        key = hashlib.sha256(repr((self._layer.id, op.src, op.exclude, into)).encode()).hexdigest()
+        path = f"{self._index}/{key}"
+        try:
+            with open(path, encoding="ascii") as file:
+                known = file.read()
+        except OSError:
+            known = ""
+        if len(known) == 64:
+            return known
+        with self._store.view(self._layer) as tree:
+            digest = Directory(tree, self._index).digest(op, into=into)
+        disk.write_atomic(path, digest.encode())
+        return digest
+
+    @contextmanager
+    def scan(self, op: Copy, *, into: bool) -> Iterator[Scan]:
+        """The files that `op` names, readable while the block lasts."""
+        with self._store.view(self._layer) as tree:
+            yield scan(os.path.realpath(tree), op.src, into=into, exclude=op.exclude)
