@@ -30,7 +30,7 @@ class Reporter:
     def started(self, op: str, text: str) -> None:
         """A `from`, `run` or `copy` that is not in the store begins to run."""
 
-    def branch(self, name: str) -> Reporter:  # noqa: ARG002 (a name for those that show it)
+    def branch(self, name: str) -> Reporter:
         """The reporter of a nested build that may run beside others; closed when that build ends."""
         return self
 
