@@ -80,6 +80,10 @@ class _Writer:
             return kernel.open_in_root(self._root_fd, folder, os.O_RDONLY | os.O_DIRECTORY)
         except NotADirectoryError:
             raise ObuildError(f'"{folder}" is not a directory in the image') from None
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ELOOP):
+                raise
+            raise ObuildError(f'"{folder}" is a symlink that leads nowhere in the image') from None
 
     def _make_parents(self, folder: str, owner: tuple[int, int]) -> None:
         """Make the directory `folder` and what is missing above it."""
@@ -149,17 +153,34 @@ class _Writer:
 
 
 def _fill(fd: int, source: int, size: int) -> None:
+    """Write the content of `source`; holes of a large file stay holes."""
     if size <= SMALL:
         data = os.read(source, size + 1)
         while data:
             data = data[os.write(fd, data) :]
         return
-    while os.lseek(fd, 0, os.SEEK_CUR) < size:
+    end = 0
+    while end < size:
         try:
-            done = os.copy_file_range(source, fd, size)
+            start = os.lseek(source, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break  # nothing but a hole up to the end
+        end = os.lseek(source, start, os.SEEK_HOLE)
+        _fill_range(fd, source, start, end)
+    os.ftruncate(fd, size)
+
+
+def _fill_range(fd: int, source: int, start: int, end: int) -> None:
+    while start < end:
+        try:
+            done = os.copy_file_range(source, fd, end - start, start, start)
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF):
                 raise
-            done = os.sendfile(fd, source, None, 1 << 30)
+            os.lseek(fd, start, os.SEEK_SET)
+            done = os.sendfile(fd, source, start, min(end - start, 1 << 30))
         if not done:
-            break  # shorter than it was: the check after the copy says so
+            return  # shorter than it was: the check after the copy says so
+        start += done
