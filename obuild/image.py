@@ -105,6 +105,6 @@ def parse_platform(text: str) -> str:
     parts = text.split("/")
     if parts[0] != "linux":
         parts = ["linux", *MACHINES.get(text, text).split("/")]
-    if not 2 <= len(parts) <= 3 or not all(part.isalnum() and part.islower() or part.isdigit() for part in parts):
+    if not 2 <= len(parts) <= 3 or not all(part.isalnum() and part == part.lower() for part in parts):
         raise UsageError(f'unknown platform "{text}"', hint='write it like "linux/amd64" or "linux/arm/v7"')
     return "/".join(parts)

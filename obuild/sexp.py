@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, TypeAlias
 
-    Tree: TypeAlias = str | Sequence["Tree"]
-
-__all__ = ["Atom", "List", "Node", "Source", "format", "parse", "quote", "read"]
+__all__ = ["Atom", "List", "Node", "Source", "escape", "format", "parse", "quote", "read"]
 
 DEPTH = 200
 """How deeply lists may nest: a hundred builds inside one another, and far from the end of Python's stack."""
@@ -43,6 +41,8 @@ class List(tuple["Atom | List", ...]):
 
 
 Node = Atom | List
+if TYPE_CHECKING:
+    Tree: TypeAlias = str | Sequence["Tree"]
 
 
 class Source:
@@ -312,10 +312,11 @@ def _escape(text: str) -> str:
 
 
 def quote(text: str) -> str:
-    """An atom as a person writes it: without quotes where it needs none, printable characters as they are."""
-    if _is_bare(text):
-        return text
+    """An atom as a person writes it: without quotes where it needs none."""
+    return text if _is_bare(text) else f'"{escape(text)}"'
+
+
+def escape(text: str) -> str:
+    """What stands between the quotes of an atom that a person writes: printable characters are as they are."""
     shown = text.translate(_NAMED)
-    if shown.isprintable():
-        return f'"{shown}"'
-    return '"' + "".join([c if c.isprintable() else _escape(c)[1:-1] for c in shown]) + '"'
+    return shown if shown.isprintable() else "".join([c if c.isprintable() else _escape(c)[1:-1] for c in shown])

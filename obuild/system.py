@@ -66,9 +66,7 @@ def run(
     err = subprocess.PIPE if stderr is None else stderr
     whole = {**ENVIRONMENT, **(env or {})}
     try:
-        done = subprocess.run(
-            argv, stdout=out, stderr=err, cwd=cwd, env=whole, timeout=timeout, check=False, **given
-        )
+        done = subprocess.run(argv, stdout=out, stderr=err, cwd=cwd, env=whole, timeout=timeout, check=False, **given)
     except FileNotFoundError as error:
         raise _missing(argv[0], error) from None
     except subprocess.TimeoutExpired:

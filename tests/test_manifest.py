@@ -125,7 +125,7 @@ def test_names_kinds_modes_content_and_links_count(tree: Path, tmp_path: Path) -
         lambda: (tree / "file").chmod(0o755),
         lambda: (tree / "file").rename(tree / "file2"),
         lambda: (tree / "sub" / "link").unlink() or (tree / "sub" / "link").symlink_to("deep"),
-        lambda: (tree / "empty").mkdir(),
+        (tree / "empty").mkdir,
         lambda: (tree / "empty").rmdir() or (tree / "empty").write_text(""),
     ]
     for number, change in enumerate(changes, 2):
