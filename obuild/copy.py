@@ -49,9 +49,12 @@ class _Writer:
         self._target = "/" + "/".join(part for part in target.split("/") if part not in ("", "."))
         self._folder, self._fd = "", -1
         self._times: list[tuple[str, int]] = []
+        self._masked = bool(_umask() & 0o755)
+        self._contents: dict[str, bytes] = {}
 
     def write(self, found: Scan) -> None:
         """Write all entries, parents before children; directories get their times last."""
+        self._contents = found.contents
         makers: dict[str, Callable[[Entry, str], None]] = {"f": self._file, "d": self._directory, "l": self._symlink}
         owner = self._user if self._into else (0, 0)
         self._make_parents(self._target if self._into else os.path.dirname(self._target), owner)
@@ -122,19 +125,29 @@ class _Writer:
 
     def _file(self, entry: Entry, path: str) -> None:
         name = os.path.basename(path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        fd = self._create(path, lambda: os.open(name, flags, entry[MODE], dir_fd=self._fd))
+        try:
+            self._fill(fd, entry)
+            if self._user != (0, 0):
+                os.fchown(fd, *self._user)
+            if self._masked:
+                os.fchmod(fd, entry[MODE])
+            os.utime(fd, ns=(entry[MTIME], entry[MTIME]))
+        finally:
+            os.close(fd)
+
+    def _fill(self, fd: int, entry: Entry) -> None:
+        data = self._contents.get(entry[SOURCE])
+        if data is not None:
+            _write(fd, data)
+            return
         source = os.open(entry[SOURCE], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            check_unchanged(source, entry)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            fd = self._create(path, lambda: os.open(name, flags, entry[MODE], dir_fd=self._fd))
-            try:
+            if entry[SIZE] <= SMALL:
+                _write(fd, os.read(source, entry[SIZE] + 1))
+            else:
                 _fill(fd, source, entry[SIZE])
-                if self._user != (0, 0):
-                    os.fchown(fd, *self._user)
-                os.fchmod(fd, entry[MODE])
-                os.utime(fd, ns=(entry[MTIME], entry[MTIME]))
-            finally:
-                os.close(fd)
             check_unchanged(source, entry)
         finally:
             os.close(source)
@@ -153,12 +166,7 @@ class _Writer:
 
 
 def _fill(fd: int, source: int, size: int) -> None:
-    """Write the content of `source`; holes of a large file stay holes."""
-    if size <= SMALL:
-        data = os.read(source, size + 1)
-        while data:
-            data = data[os.write(fd, data) :]
-        return
+    """Write the content of the file `source`; its holes stay holes."""
     end = 0
     while end < size:
         try:
@@ -184,3 +192,14 @@ def _fill_range(fd: int, source: int, start: int, end: int) -> None:
         if not done:
             return  # shorter than it was: the check after the copy says so
         start += done
+
+
+def _write(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _umask() -> int:
+    """The process's umask: umask(2) can only be read by changing it, which another thread would notice."""
+    with open("/proc/self/status", "rb") as file:
+        return next((int(line.split()[1], 8) for line in file if line.startswith(b"Umask:")), 0o777)

@@ -33,6 +33,9 @@ PATH, KIND, MODE, SIZE, MTIME, CTIME, INODE, SOURCE = range(8)
 CHUNK = 4 << 20
 """Files of more than this many bytes are hashed in pieces, on two cores."""
 
+KEEP = 64 << 20
+"""Bytes of file content that are kept between hashing and copying."""
+
 RACY = 20_000_000
 """Nanoseconds: a file changed so shortly before the scan may change again without a new timestamp."""
 
@@ -42,11 +45,13 @@ class Scan:
     """Sources as found on disk.
 
     An entry is (path below the target, "f", "d" or "l", mode, size, mtime, ctime, inode, path on the host).
-    `started` is the wall clock in nanoseconds before the first `lstat`.
+    `started` is the wall clock in nanoseconds before the first `lstat`. `contents` is filled while files are read for
+    their digest: what a copy then writes is what was hashed, and small files are opened once.
     """
 
     entries: tuple[Entry, ...]
     started: int
+    contents: dict[str, bytes]
 
 
 def scan(root: str, sources: Sequence[str], *, into: bool, exclude: Sequence[str] = ()) -> Scan:
@@ -68,7 +73,7 @@ def scan(root: str, sources: Sequence[str], *, into: bool, exclude: Sequence[str
         parts = [part for part in source.split("/") if part not in ("", ".")]
         path = _locate(root, parts, source)
         entries.extend(_walk(path, parts[-1] if into and parts else "", "/".join(parts), excluded))
-    return Scan(tuple(entries), started)
+    return Scan(tuple(entries), started, {})
 
 
 def _locate(root: str, parts: Sequence[str], source: str) -> str:
@@ -192,7 +197,7 @@ class Index:
 
     def _read(self, found: Scan) -> str:
         known: dict[str, tuple[tuple[int, ...], bytes]] = self._load("files")
-        total, changed = hashlib.sha256(), False
+        total, changed, keep = hashlib.sha256(), False, _Keep(found.contents)
         for entry in found.entries:
             path, kind, mode = entry[PATH], entry[KIND], entry[MODE]
             content = b""
@@ -204,7 +209,7 @@ class Index:
                 if old and old[0] == stamp:
                     content = old[1]
                 else:
-                    content, changed = _content(entry), True
+                    content, changed = _content(entry, keep), True
                     if entry[CTIME] < found.started - RACY:
                         known[entry[SOURCE]] = (stamp, content)
             total.update(b"%s%o %d " % (kind.encode(), mode, len(content)) + content)
@@ -230,13 +235,26 @@ class Index:
         disk.write_atomic(f"{self._path}.{part}", hashlib.sha256(packed).digest() + packed)
 
 
-def _content(entry: Entry) -> bytes:
+class _Keep:
+    """Contents worth keeping until they are copied: small files, up to a bound of memory."""
+
+    def __init__(self, contents: dict[str, bytes]) -> None:
+        self._contents, self._left = contents, KEEP
+
+    def __call__(self, source: str, data: bytes) -> None:
+        if len(data) <= self._left:
+            self._left -= len(data)
+            self._contents[source] = data
+
+
+def _content(entry: Entry, keep: _Keep) -> bytes:
     """The digest of a regular file's content, which must still be the file that was listed."""
     fd = os.open(entry[SOURCE], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if entry[SIZE] <= CHUNK:
-            data = os.read(fd, CHUNK + 1)
+            data = os.read(fd, entry[SIZE] + 1)
             check_unchanged(fd, entry)
+            keep(entry[SOURCE], data)
             return hashlib.sha256(data).digest()
         digest = _content_in_pieces(fd, -(-entry[SIZE] // CHUNK))
         check_unchanged(fd, entry)
