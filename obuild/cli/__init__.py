@@ -67,7 +67,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 130
     except OSError as error:
         return _fail(_as_error(error))
-    except Exception:
+    except Exception:  # noqa: BLE001 (whatever it is, it is shown and ends with the status of a bug)
         import traceback
 
         traceback.print_exc()

@@ -9,7 +9,7 @@ import sys
 from obuild import spec as language
 from obuild.build import Builder, Context, Options
 from obuild.cancel import Cancel
-from obuild.cli.option import Argument, Command, Option, duration, jobs, positive, size
+from obuild.cli.option import Option, duration, jobs, positive, size
 from obuild.cli.show import Json, Plain, write
 from obuild.cli.where import SANDBOX, STORE, default_store
 from obuild.errors import ObuildError, StepFailed, UsageError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from obuild.log import Reporter
     from obuild.sandbox import Sandbox
-    from obuild.store import Layer, Store
+    from obuild.store import Store
 
 __all__ = ["COMMANDS"]
 

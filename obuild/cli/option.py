@@ -66,46 +66,47 @@ def read(command: Command, words: Sequence[str], environment: Mapping[str, str])
 
     Raises `UsageError` when an option's text is not what it takes.
     """
-    flags = {flag: option for option in command.options for flag in option.flags}
-    given: dict[str, Any] = {}
-    rest: list[str] = []
-    queue = list(words)
-    while queue:
-        word = queue.pop(0)
-        if word == "--":
-            rest += queue
-            break
-        if not word.startswith("-") or word == "-":
-            rest.append(word)
-            continue
-        flag, equals, text = word.partition("=") if word.startswith("--") else (word, "", "")
-        option = flags.get(flag)
-        if option is None or (option.convert is None and equals):
-            return None
-        if option.convert is None:
-            given[option.name] = True
-            continue
-        if not equals:
-            if not queue:
-                return None
-            text = queue.pop(0)
-        if option.choices and text not in option.choices:
-            return None
-        item = converted(option, text)
-        given[option.name] = (*given.get(option.name, ()), item) if option.many else item
+    split = _split(command, list(words))
+    if split is None:
+        return None
+    given, rest = split
     positional = _positional(command.arguments, rest)
     if positional is None:
         return None
     for option in command.options:
         if option.name not in given:
             text = environment.get(option.variable, "") if option.variable else ""
-            if text and option.convert:
-                given[option.name] = (converted(option, text),) if option.many else converted(option, text)
-            elif option.required:
+            if option.required and not text:
                 return None
-            else:
-                given[option.name] = unset(option)
+            given[option.name] = converted(option, text) if text else unset(option)
     return given | positional
+
+
+def _split(command: Command, queue: list[str]) -> tuple[dict[str, Any], list[str]] | None:
+    """The values of the options, and the other words; None for what is no plain use of them."""
+    flags = {flag: option for option in command.options for flag in option.flags}
+    given: dict[str, Any] = {}
+    rest: list[str] = []
+    while queue:
+        word = queue.pop(0)
+        if word == "--":
+            return given, rest + queue
+        if not word.startswith("-") or word == "-":
+            rest.append(word)
+            continue
+        flag, equals, text = word.partition("=") if word.startswith("--") else (word, "", "")
+        option = flags.get(flag)
+        if option is None or (equals if option.convert is None else not equals and not queue):
+            return None
+        if option.convert is None:
+            given[option.name] = True
+            continue
+        text = text if equals else queue.pop(0)
+        if option.choices and text not in option.choices:
+            return None
+        item = converted(option, text)
+        given[option.name] = (*given.get(option.name, ()), item) if option.many else item
+    return given, rest
 
 
 def unset(option: Option) -> Any:

@@ -1,0 +1,129 @@
+"""`obuild check`, `fmt`, `dockerfile` and `import-dockerfile`: everything that only reads and writes specs."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from obuild import spec as language
+from obuild.cli.option import Argument, Command, Option
+from obuild.cli.show import write
+from obuild.errors import Problem, SpecError, UsageError
+
+__all__ = ["COMMANDS", "read_text"]
+
+
+def read_text(file: str) -> str:
+    """The text of a file, or of standard input for `-`, every byte of it kept."""
+    try:
+        if file == "-":
+            return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+        with open(file, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            return stream.read()
+    except OSError as error:
+        raise UsageError(f'can not read "{file}": {(error.strerror or "").lower()}') from None
+
+
+def shown(file: str) -> str:
+    """How messages name a file."""
+    return "standard input" if file == "-" else file
+
+
+def check(*, files: tuple[str, ...], obuilder: bool) -> int:
+    """Report all problems of all files; what OBuilder lacks counts as one with --obuilder."""
+    found: list[Problem] = []
+    for file in files:
+        text = read_text(file)
+        try:
+            spec = language.parse(text, shown(file))
+        except SpecError as error:
+            found += error.problems
+            continue
+        for doubt in language.doubts(spec):
+            print(f"{doubt} (a doubt, not an error)", file=sys.stderr)
+        if obuilder:
+            found += language.extensions(text, shown(file))
+    if found:
+        raise SpecError(found)
+    print(f"{len(files)} file{'s' if len(files) > 1 else ''} checked")
+    return 0
+
+
+def fmt(*, files: tuple[str, ...], check: bool) -> int:
+    """Lay files out anew in place; with --check say which would change, and exit with 1 when some would."""
+    changed = 0
+    for file in files:
+        text = read_text(file)
+        tidy = language.tidy(text, shown(file))
+        if file == "-" and not check:
+            _out(tidy)
+        elif tidy != text:
+            changed += 1
+            print(f"{'would change' if check else 'changed'} {shown(file)}")
+            if not check:
+                _replace(file, tidy)
+    return 1 if check and changed else 0
+
+
+def dockerfile(*, file: str, buildkit: bool, escape: str) -> int:
+    """Print the Dockerfile that does what a spec does."""
+    from obuild import dockerfile as docker
+
+    _out(docker.format(language.parse(read_text(file), shown(file)), buildkit=buildkit, escape=escape))
+    return 0
+
+
+def import_dockerfile(*, file: str) -> int:
+    """Print the spec that does what a Dockerfile does; what had to be left out goes to standard error."""
+    from obuild import containerfile
+
+    spec, notes = containerfile.parse(read_text(file), shown(file))
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    _out(language.format(spec))
+    return 0
+
+
+def _out(text: str) -> None:
+    write(1, text.encode("utf-8", "surrogateescape"))
+
+
+def _replace(file: str, text: str) -> None:
+    from obuild import disk
+
+    mode = os.stat(file).st_mode & 0o7777
+    disk.write_atomic(os.path.realpath(file), text.encode("utf-8", "surrogateescape"))
+    os.chmod(file, mode)
+
+
+SPEC = Option(("-f", "--file"), "The file to read; - is standard input.", required=True, metavar="FILE")
+
+COMMANDS = {
+    "check": Command(
+        check,
+        "Report every problem of specs, with its place.",
+        (Option(("--obuilder",), "Also report what OBuilder would not understand.", None),),
+        (Argument("files", "+"),),
+    ),
+    "fmt": Command(
+        fmt,
+        "Lay specs out in the one standard way, comments kept.",
+        (Option(("--check",), "Change nothing; exit with 1 when something would change.", None),),
+        (Argument("files", "+"),),
+    ),
+    "dockerfile": Command(
+        dockerfile,
+        "Print a spec as a Dockerfile.",
+        (
+            SPEC,
+            Option(("--buildkit",), "Use BuildKit's mounts for caches and secrets, and its network option.", None),
+            Option(
+                ("--escape",),
+                "The escape character: \\ or that of Windows, `.",
+                default="unix",
+                choices=("unix", "windows"),
+            ),
+        ),
+    ),
+    "import-dockerfile": Command(import_dockerfile, "Print a Dockerfile as a spec.", (SPEC,)),
+}

@@ -1,0 +1,305 @@
+"""One stage of a spec: a fold of an immutable context over its operations.
+
+Only `from`, `run` and `copy` touch the store. A step that is there is a hit: its log is said again; one that is not is
+made. Nested builds run beside the stage, and it waits for one where it copies from it.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, contextmanager
+
+from obuild import spec as language
+from obuild.cancel import Cancel
+from obuild.copy import copy
+from obuild.errors import Cancelled, ObuildError, StepFailed, nearest
+from obuild.fetch import open_fetcher
+from obuild.sandbox import Limits, Mount, Process, SecretFile
+from obuild.source import Directory, Result
+from obuild.spec import Comment, Copy, Env, FromBuild, FromContext, Run, Shell, Spec, User, Workdir
+from obuild.step import CopyStep, FromStep, RunStep
+from obuild.value import replace, value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from obuild.build import Builder, Fill
+    from obuild.log import Reporter
+    from obuild.spec import Secret
+    from obuild.store import Draft, Layer, Store
+
+__all__ = ["Context", "Options", "Stage"]
+
+SHELL = ("/usr/bin/env", "bash", "-c")
+"""The shell of a stage that names none, as in OBuilder."""
+
+
+@value
+class Context:
+    """What earlier operations leave for later ones; changed only by `replace`.
+
+    `source` is the directory of the host that `copy` reads; `scope` maps names of nested builds to their results.
+    """
+
+    source: str
+    env: tuple[tuple[str, str], ...] = ()
+    user: tuple[int, int] = (0, 0)
+    workdir: str = "/"
+    shell: tuple[str, ...] = SHELL
+    scope: Mapping[str, Branch] = {}
+    secrets: Mapping[str, bytes] = {}
+
+
+@value
+class Options:
+    """How to build; nothing here changes an id but what a base's name stands for.
+
+    `images` gives a base another source; `engine` and `platform` are those of `open_fetcher`. `timeout` bounds the
+    whole build in seconds, `limits` each step.
+    """
+
+    images: Mapping[str, str] = {}
+    pull: bool = False
+    engine: str = ""
+    platform: str = ""
+    jobs: int = 2
+    limits: Limits = Limits()
+    timeout: float | None = None
+    keep_failed: bool = True
+    skip_unused: bool = False
+    fast_sync: bool = False
+    no_new_privs: bool = False
+
+
+class Branch:
+    """A nested build under way in its own thread; `layer` waits for its result."""
+
+    def __init__(self, name: str, stage: Stage, spec: Spec, context: Context) -> None:
+        self.name = name
+        self._stage, self._spec, self._context = stage, spec, context
+        self._over = Cancel()
+        self._layer: Layer | None = None
+        self._error: BaseException | None = None
+
+    def start(self, cancel: Cancel) -> None:
+        """Begin; a failure sets `cancel`, so that what runs beside it ends too."""
+        import threading
+
+        threading.Thread(target=self._run, args=(cancel,), name=f"build {self.name}", daemon=True).start()
+
+    def _run(self, cancel: Cancel) -> None:
+        try:
+            self._layer = self._stage.build(self._spec, self._context)
+        except BaseException as error:  # noqa: BLE001 (it is raised where the result is wanted)
+            self._error = error
+            cancel.set(f'nested build "{self.name}" failed')
+        finally:
+            self._over.set("over")
+
+    def layer(self) -> Layer:
+        """The finished layer; raises what the nested build raised."""
+        while not self._over:
+            self._over.wait(3600)
+        if self._error is not None:
+            raise self._error
+        assert self._layer is not None
+        return self._layer
+
+
+class Stage:
+    """One stage being built: its nested builds beside it, its own operations in order."""
+
+    def __init__(self, builder: Builder, reporter: Reporter, cancel: Cancel) -> None:
+        self._builder, self.reporter, self.cancel = builder, reporter, cancel
+        self._options = builder.options
+
+    def build(self, spec: Spec, context: Context) -> Layer:
+        """The stage's last layer."""
+        branches = self._start(spec, context)
+        try:
+            layer = self._fold(spec, _see(context, branches))
+            for branch in branches:
+                branch.layer()
+        except BaseException as error:  # noqa: BLE001 (what still runs has to end, whatever happened)
+            raise self._stop(branches, error) from None
+        finally:
+            self.reporter.close()
+        return layer
+
+    def _start(self, spec: Spec, context: Context) -> list[Branch]:
+        """Start every nested build; a later one waits for an earlier one only where it copies from it."""
+        used = language.builds_used(spec)
+        branches: list[Branch] = []
+        for name, nested in spec.builds:
+            if name in used or not self._options.skip_unused:
+                inner = Stage(self._builder, self.reporter.branch(name), self.cancel.child())
+                branches.append(Branch(name, inner, nested, _see(context, branches)))
+        for branch in branches:
+            branch.start(self.cancel)
+        return branches
+
+    def _stop(self, branches: Sequence[Branch], error: BaseException) -> BaseException:
+        """End what still runs; the error to raise is the first that was not itself a cancellation."""
+        self.cancel.set("cancelled")
+        errors = [error]
+        for branch in branches:
+            try:
+                branch.layer()
+            except BaseException as nested:  # noqa: BLE001 (the first real one is raised)
+                errors.append(nested)
+        return next((error for error in errors if not isinstance(error, Cancelled)), error)
+
+    def _fold(self, spec: Spec, context: Context) -> Layer:
+        self.reporter.heading(f"(from {spec.base})")
+        layer, env = self._from(spec)
+        context = replace(context, env=context.env + env)
+        for op in spec.ops:
+            self.reporter.heading(f"{context.workdir}: {language.format_op(op)}")
+            match op:
+                case Comment():
+                    pass
+                case Workdir(path):
+                    context = replace(context, workdir=_join(context.workdir, path))
+                case Shell(words):
+                    context = replace(context, shell=words)
+                case User():
+                    context = replace(context, user=_ids(op))
+                case Env(name, text):
+                    rest = tuple(pair for pair in context.env if pair[0] != name)
+                    context = replace(context, env=((name, text), *rest))
+                case Run():
+                    layer = self._run(op, context, layer)
+                case Copy():
+                    layer = self._copy(op, context, layer)
+        return layer
+
+    def _from(self, spec: Spec) -> tuple[Layer, tuple[tuple[str, str], ...]]:
+        source = self._options.images.get(spec.base, spec.base)
+        fetcher = open_fetcher(
+            source,
+            images=f"{self._builder.store.path}/images",
+            engine=self._options.engine,
+            platform=self._options.platform,
+        )
+        key = fetcher.key(self.reporter.output, pull=self._options.pull, cancel=self.cancel)
+
+        def fill(draft: Draft, write: Callable[[bytes], None], cancel: Cancel) -> None:
+            image = fetcher.fetch(draft.root, write, cancel=cancel)
+            draft.env = image.env
+            draft.meta["image"] = image.digest
+
+        layer = self._make(FromStep(key).id, "from", spec.base, (), fill)
+        return layer, layer.env()
+
+    def _run(self, op: Run, context: Context, base: Layer) -> Layer:
+        secrets = tuple((item.id, item.target) for item in op.secrets)
+        values = tuple(_secret(context, item) for item in op.secrets)
+        step = RunStep(
+            base.id, context.workdir, context.user, context.env, context.shell, op.shell, op.network, secrets
+        )
+        process = Process(
+            argv=(*context.shell, op.shell),
+            cwd=context.workdir,
+            user=context.user,
+            env=context.env,
+            network=op.network,
+            secrets=tuple(SecretFile(item.target, content) for item, content in zip(op.secrets, values, strict=True)),
+            limits=self._options.limits,
+            fast_sync=self._options.fast_sync,
+            no_new_privs=self._options.no_new_privs,
+        )
+
+        def fill(draft: Draft, write: Callable[[bytes], None], cancel: Cancel) -> None:
+            with _caches(self._builder.store, op, context.user) as mounts:
+                status = self._builder.sandbox().run(
+                    replace(process, mounts=mounts), draft.root, write, state=draft.path, cancel=cancel
+                )
+            if status:
+                raise StepFailed(_failure(process.argv, status), id=step.id, status=status, log=draft.log)
+
+        return self._make(step.id, "run", op.shell, (base.id,), fill, secrets=values)
+
+    def _copy(self, op: Copy, context: Context, base: Layer) -> Layer:
+        target = _join(context.workdir, op.dst)
+        into = target.endswith("/")
+        source = self._source(op, context)
+        step = CopyStep(base.id, context.user, target, into, source.digest(op, into=into))
+
+        def fill(draft: Draft, _: Callable[[bytes], None], __: Cancel) -> None:
+            with source.scan(op, into=into) as found:
+                copy(found, draft.root, target, into=into, user=context.user)
+
+        return self._make(step.id, "copy", " ".join(op.src), (base.id,), fill)
+
+    def _source(self, op: Copy, context: Context) -> Directory | Result:
+        index = self._builder.store.index
+        match op.source:
+            case FromContext():
+                return Directory(context.source, index)
+            case FromBuild(name):
+                return Result(self._builder.store, context.scope[name].layer(), index)
+        raise ObuildError(f"{op.place}: this copy is part of a package build", hint="obuild opam spec says more")
+
+    def _make(
+        self, id: str, op: str, text: str, parents: tuple[str, ...], fill: Fill, *, secrets: tuple[bytes, ...] = ()
+    ) -> Layer:
+        """The layer `id`: found, with its log said again, or made now."""
+        self.cancel.check()
+        layer = self._builder.store.get(id)
+        made, start = False, time.monotonic()
+        if layer is None:
+            self.reporter.started(op, text)
+            try:
+                layer, made = self._builder.make(id, parents, fill, self, secrets)
+            except StepFailed as error:
+                self._ended(op, id, error.status, start)
+                raise
+        else:
+            for piece in layer.replay():
+                self.reporter.output(piece)
+        self.reporter.note(f'---> saved as "{id}"' if made else f'---> using "{id}" from cache')
+        self.reporter.step(op, id, cached=not made, status=0, seconds=time.monotonic() - start)
+        return layer
+
+    def _ended(self, op: str, id: str, status: int, start: float) -> None:
+        self.reporter.step(op, id, cached=False, status=status, seconds=time.monotonic() - start)
+
+
+@contextmanager
+def _caches(store: Store, op: Run, user: tuple[int, int]) -> Iterator[tuple[Mount, ...]]:
+    """The cache directories of a run, as mounts of private copies that are given back when it ends."""
+    with ExitStack() as stack:
+        yield tuple(Mount(stack.enter_context(store.cache(cache.id, user)), cache.target) for cache in op.cache)
+
+
+def _see(context: Context, branches: Sequence[Branch]) -> Context:
+    """The context in which the nested builds can be copied from; a later one hides an earlier one of its name."""
+    return replace(context, scope={**context.scope, **{branch.name: branch for branch in branches}})
+
+
+def _join(workdir: str, path: str) -> str:
+    return path if path.startswith("/") else f"{workdir.rstrip('/')}/{path}"
+
+
+def _ids(op: User) -> tuple[int, int]:
+    if op.name is not None:
+        raise ObuildError(f'the user "{op.name}" has no number here', hint="write (user (uid N) (gid N))")
+    return op.uid, op.gid
+
+
+def _secret(context: Context, secret: Secret) -> bytes:
+    try:
+        return context.secrets[secret.id]
+    except KeyError:
+        hint = nearest(secret.id, context.secrets) or f"give it with --secret {secret.id}:FILE"
+        raise ObuildError(f'no value for the secret "{secret.id}"', hint=hint) from None
+
+
+def _failure(argv: tuple[str, ...], status: int) -> str:
+    import signal
+
+    words = " ".join(f'"{word}"' for word in argv)
+    if status > 128 and status - 128 in set(signal.Signals):
+        return f"{words} failed with signal {signal.Signals(status - 128).name} (exit status {status})"
+    return f"{words} failed with exit status {status}"
