@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
+    "adopt_orphans",
     "bind",
     "boot_id",
     "btrfs_create",
@@ -25,17 +26,21 @@ __all__ = [
     "btrfs_snapshot",
     "is_btrfs",
     "mount_overlay",
+    "mount_tmpfs",
+    "new_network",
     "open_handle",
     "open_in_root",
     "private_mounts",
     "reflink",
     "sync",
     "unmount",
+    "use_network",
 ]
 
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _OPENAT2, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 437, 442
-_CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
-_MS_REC, _MS_SLAVE = 0x4000, 0x80000
+_CLONE_FS, _CLONE_NEWNS, _CLONE_NEWNET = 0x200, 0x20000, 0x40000000
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_SLAVE = 2, 4, 8, 0x4000, 0x80000
+_PR_SET_CHILD_SUBREAPER = 36
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 _MOVE_MOUNT_F_EMPTY_PATH = 4
@@ -90,6 +95,8 @@ def private_mounts() -> None:
         else:
             _check(_libc().unshare(_CLONE_NEWNS))
             _check(_libc().mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None), "/")
+            if os.path.ismount("/sys/fs/cgroup/unified"):
+                unmount("/sys/fs/cgroup/unified", detach=True)  # crun refuses hosts with both versions of cgroups
             _known["namespace"] = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     _local.private = True
 
@@ -207,6 +214,14 @@ def bind(source: str, target: str, *, read_only: bool = False) -> None:
         os.close(tree)
 
 
+def mount_tmpfs(target: str, *, size: int) -> None:
+    """Mount an empty file system of at most `size` bytes at `target`, in memory only: it is not swapped out either."""
+    flags, options = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, b"mode=0700,size=%d" % size
+    name = os.fsencode(target)
+    if _libc().mount(b"tmpfs", name, b"tmpfs", flags, options + b",noswap") < 0:  # `noswap` is new in Linux 6.4
+        _check(_libc().mount(b"tmpfs", name, b"tmpfs", flags, options), target)
+
+
 def unmount(target: str, *, detach: bool = False) -> None:
     """Unmount what is mounted at `target`; with `detach` also when it is in use: its users keep it until they end."""
     flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if detach else 0)
@@ -246,6 +261,29 @@ def reflink(source: int, target: int) -> bool:
             return False
         raise
     return True
+
+
+def adopt_orphans() -> None:
+    """Let processes whose parents have ended become children of this process, which can then wait for them."""
+    _check(_libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+def new_network() -> int:
+    """A descriptor of a new network namespace; it exists as long as something has it open or runs in it."""
+    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(_libc().unshare(_CLONE_NEWNET))
+        try:
+            return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            use_network(here)
+    finally:
+        os.close(here)
+
+
+def use_network(namespace: int) -> None:
+    """Move the calling thread into a network namespace: sockets that it opens from now on belong there."""
+    _check(_libc().setns(namespace, _CLONE_NEWNET))
 
 
 def sync(path: str) -> None:

@@ -85,11 +85,13 @@ def spawn(
     cwd: str | None = None,
     env: Mapping[str, str] | None = None,
     own_group: bool = True,
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a program and return at once; the caller waits for it.
 
     It gets a process group of its own, so that the terminal's Ctrl-C reaches obuild alone, which then ends the
-    program in its own way. stdin is empty unless given; stdout and stderr are the caller's.
+    program in its own way. stdin is empty unless given; stdout and stderr are the caller's. It inherits `pass_fds`
+    under the same numbers, and no other descriptor.
     """
     import subprocess
 
@@ -103,6 +105,7 @@ def spawn(
             cwd=cwd,
             env=whole,
             process_group=0 if own_group else None,
+            pass_fds=pass_fds,
         )
     except FileNotFoundError as error:
         raise _missing(argv[0], error) from None
