@@ -1,0 +1,219 @@
+"""Opam's build-id: the identity of a package within a set of installed ones (`opam var PKG:build-id`).
+
+It is the SHA-256 of the hash of the package's effective text and of the build-ids of its dependencies, in descending
+order of their names. Dependencies are the installed packages that `depends` and `depopts` name: under every condition
+that holds with `build` true and `post` false, and on both sides of every `|`. Nothing else of the machine enters.
+
+There is none for a package whose source has no checksum, for pins to a directory or repository, for all that depends
+on them, and within cycles, where opam itself never ends.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from obuild.errors import OpamError, UsageError
+from obuild.opam.effective import LEVELS, effective_hash
+from obuild.opam.formula import atoms, leaves, partial_condition, resolve_condition
+from obuild.opam.package import Package, name_key
+from obuild.opam.version import holds
+from obuild.value import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+    from obuild.opam.filter import Contents, Lookup
+    from obuild.opam.formula import Condition
+    from obuild.opam.opamfile import OpamFile
+
+__all__ = ["BuildIds", "Rules", "Undefined", "build_ids", "dependencies"]
+
+
+@value
+class Rules:
+    """What opam's release and options decide: the level, how it measures texts, and which dependencies count.
+
+    `variables` are the global ones: `os`, `arch`, `opam-version`, …
+    """
+
+    level: str = LEVELS[-1]
+    width: str = "scalars"
+    variables: Mapping[str, Contents] = {}
+    with_test: bool = False
+    with_doc: bool = False
+    with_dev_setup: bool = False
+
+    def switch(self, package: Package) -> Lookup:
+        """The variables known when opam reads the dependencies of `package`, those that it decides later left out."""
+        own = {"name": package.name, "version": package.version}
+        later = set(self._later())
+
+        def lookup(name: str) -> Contents | None:
+            scope, colon, variable = name.rpartition(":")
+            if colon:
+                return own.get(variable) if scope in ("_", package.name) else None
+            return None if name in later else own.get(name) or self.variables.get(name)
+
+        return lookup
+
+    def _later(self) -> dict[str, bool]:
+        """The variables that say what kind of dependency one is; in the end only these are known."""
+        kinds = {"build": True, "post": False, "with-test": self.with_test, "with-doc": self.with_doc, "dev": False}
+        return kinds if self.level < "2.2" else {**kinds, "with-dev-setup": self.with_dev_setup}
+
+    def counts(self, condition: Condition, package: Package, target: Package) -> bool:
+        """Whether a dependency of `package` on `target` under `condition` counts."""
+        left = partial_condition(condition, self.switch(package))
+        if not isinstance(left, bool):
+            left = resolve_condition(left, self._later().get)
+        if left is None or isinstance(left, bool):
+            return left is not False
+        # Each comparison counts alone: of `>= "4" & < "5"` one is enough.
+        return any(holds(target.version, op, version) for op, version in leaves(left))
+
+
+@value
+class Undefined:
+    """Why there is no build-id: `why` is true of `cause`, the package itself or one that it depends on."""
+
+    cause: Package
+    why: str
+
+    def __str__(self) -> str:
+        return f'"{self.cause}" {self.why}'
+
+
+@value
+class BuildIds:
+    """The build-ids of a set of packages, None where there is none, and all that they were made of.
+
+    `dependencies` are in the order in which they are hashed; `hashes` are those of the effective texts.
+    """
+
+    ids: Mapping[Package, str | None]
+    undefined: Mapping[Package, Undefined]
+    dependencies: Mapping[Package, tuple[Package, ...]]
+    hashes: Mapping[Package, str]
+    files: Mapping[Package, OpamFile]
+    rules: Rules
+
+
+def build_ids(
+    installed: Iterable[Package],
+    lookup: Callable[[Package], OpamFile | None],
+    rules: Rules,
+    *,
+    pinned: Collection[str] = (),
+    hash: Callable[[OpamFile], str] | None = None,
+) -> BuildIds:
+    """The build-id of every installed package; `lookup` gives its definition, None when no repository has it.
+
+    `pinned` are the names of packages pinned to a directory or a repository; `hash` replaces the computation of
+    effective hashes, for one with a memory. Raises `UsageError` for two versions of one name.
+    """
+    by_name = _by_name(installed)
+    found = {package: lookup(package) for package in by_name.values() if package.name not in pinned}
+    files = {package: file for package, file in found.items() if file}
+    hashes, undefined = _hashes(by_name.values(), files, pinned, rules, hash)
+    edges = {
+        package: dependencies(files[package], by_name, rules) if package in files else ()
+        for package in by_name.values()
+    }
+    ids: dict[Package, str | None] = {}
+    for package in _dependencies_first(edges, undefined):
+        parts = [ids[dependency] for dependency in edges[package]] if package not in undefined else []
+        ids[package] = None if package in undefined else _join(hashes[package], parts)
+    return BuildIds({package: ids[package] for package in by_name.values()}, undefined, edges, hashes, files, rules)
+
+
+def dependencies(file: OpamFile, installed: Mapping[str, Package], rules: Rules) -> tuple[Package, ...]:
+    """The installed packages (by name) that count for the build-id of one, in the order in which they are hashed."""
+    found: set[Package] = set()
+    for formula in (file.depends, file.depopts):
+        for name, condition in atoms(formula):
+            target = installed.get(name)
+            if target and target not in found and (condition is None or rules.counts(condition, file.package, target)):
+                found.add(target)
+    return tuple(sorted(found, key=lambda package: name_key(package.name), reverse=True))
+
+
+def _by_name(installed: Iterable[Package]) -> dict[str, Package]:
+    by_name: dict[str, Package] = {}
+    for package in installed:
+        other = by_name.setdefault(package.name, package)
+        if other != package:
+            raise UsageError(f'"{package}" and "{other}" can not both be installed')
+    return by_name
+
+
+def _hashes(
+    packages: Iterable[Package],
+    files: Mapping[Package, OpamFile],
+    pinned: Collection[str],
+    rules: Rules,
+    hash: Callable[[OpamFile], str] | None,
+) -> tuple[dict[Package, str], dict[Package, Undefined]]:
+    """The effective hash of each package, or why it can have no build-id whatever it depends on."""
+    hashes: dict[Package, str] = {}
+    undefined: dict[Package, Undefined] = {}
+    for package in packages:
+        try:
+            why = _obstacle(package, files, pinned)
+            if not why:
+                file = files[package]
+                hashes[package] = hash(file) if hash else effective_hash(file, level=rules.level, width=rules.width)
+        except OpamError as error:
+            why = f"can not be read by opam {rules.level}: {error.problems[0].message}"
+        if why:
+            undefined[package] = Undefined(package, why)
+    return hashes, undefined
+
+
+def _obstacle(package: Package, files: Mapping[Package, OpamFile], pinned: Collection[str]) -> str:
+    if package.name in pinned:
+        return "is pinned to a source without a checksum"
+    if package not in files:
+        return "is in none of the repositories"
+    source = files[package].url
+    return "has a url without a checksum" if source and not source.checksums else ""
+
+
+def _dependencies_first(
+    edges: Mapping[Package, tuple[Package, ...]], undefined: dict[Package, Undefined]
+) -> Iterator[Package]:
+    """Every package after those it depends on; ones in a cycle, or above something undefined, become `undefined`."""
+    done: set[Package] = set()
+    for root in edges:
+        path: dict[Package, Iterator[Package]] = {}
+        following: Package | None = root if root not in done else None
+        while following or path:
+            if following:
+                path[following] = iter(edges[following])
+            package = next(reversed(path))
+            following = next((item for item in path[package] if item not in done), None)
+            if following in path:
+                _mark_cycle([*path], following, undefined)
+                following = None
+            elif not following:
+                del path[package]
+                done.add(package)
+                _mark_above(package, edges[package], undefined)
+                yield package
+
+
+def _mark_cycle(path: list[Package], start: Package, undefined: dict[Package, Undefined]) -> None:
+    cycle = path[path.index(start) :]
+    text = " → ".join(f'"{package}"' for package in (*cycle, start))
+    for package in cycle:
+        undefined.setdefault(package, Undefined(package, f"is in a cycle, where opam never ends: {text}"))
+
+
+def _mark_above(package: Package, edges: tuple[Package, ...], undefined: dict[Package, Undefined]) -> None:
+    cause = next((undefined[dependency] for dependency in edges if dependency in undefined), None)
+    if cause:
+        undefined.setdefault(package, cause)
+
+
+def _join(own: str, parts: Iterable[str | None]) -> str:
+    return sha256(" ".join([own, *filter(None, parts)]).encode("ascii")).hexdigest()
