@@ -148,7 +148,7 @@ def _extra_files(file: OpamFile, level: str) -> Iterable[tuple[str, str]]:
 
 
 def _found_order(paths: Iterable[list[str]]) -> list[str]:
-    """The paths in the order that opam finds them in: its lists are built from the front and turned around at the end."""
+    """The paths in the order that opam finds them in: it builds a list from the front and turns it at the end."""
     found: list[str] = []
 
     def collect(prefix: str, paths: Iterable[list[str]]) -> None:

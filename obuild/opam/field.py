@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from obuild.opam.filter import Filter
     from obuild.opam.syntax import Value
 
 __all__ = ["DEPTHS", "READERS", "read_depexts", "read_package_name", "valid_rewrite"]
@@ -89,7 +90,7 @@ def read_feature(value: Value) -> Value:
     raise WrongShape('expected a feature: name {formula} {"description"}', value)
 
 
-def read_depexts(value: Value) -> tuple[tuple[tuple[str, ...], Value], ...]:
+def read_depexts(value: Value) -> tuple[tuple[tuple[str, ...], Filter], ...]:
     """The system packages of each line of `depexts:`, sorted, with its filter."""
     try:
         return tuple([_read_depext(item) for item in elements(value, 2)])
@@ -100,7 +101,7 @@ def read_depexts(value: Value) -> tuple[tuple[tuple[str, ...], Value], ...]:
         return tuple([(_texts(names), _all_tags(_texts(tags))) for tags, names in pairs])
 
 
-def _read_depext(value: Value) -> tuple[tuple[str, ...], Value]:
+def _read_depext(value: Value) -> tuple[tuple[str, ...], Filter]:
     names, values = option(value)
     return tuple(sorted(set(_texts(names)))), read_filter(values)
 
@@ -109,7 +110,7 @@ def _texts(value: Value) -> tuple[str, ...]:
     return tuple([read_text(item) for item in elements(value, 0)])
 
 
-def _all_tags(tags: tuple[str, ...]) -> Value:
+def _all_tags(tags: tuple[str, ...]) -> Filter:
     """The filter that opam makes of the tags of its old format."""
     if not tags:
         return True

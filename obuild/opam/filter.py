@@ -2,7 +2,8 @@
 
 A filter is a value of the syntax tree without groups and numbers:
 
-    bool │ str │ ("ident", text) │ ("relop", op, left, right) │ ("logop", "&" or "|", left, right) │ ("pfxop", "!" or "?", filter)
+    bool │ str │ ("ident", text) │ ("pfxop", "!" or "?", filter)
+         │ ("relop", op, left, right) │ ("logop", "&" or "|", left, right)
 
 Evaluation has three results: a boolean, a string, or undefined. Variables come from a `Lookup`, which is given a
 variable's whole text (`os`, `_:version`, `ocaml:native`) and answers None for one it does not know; the `get` of a
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, TypeAlias
 
-    from obuild.opam.shape import Value
+    from obuild.opam.syntax import Value
 
     Filter: TypeAlias = bool | str | tuple[Any, ...]
     Contents: TypeAlias = bool | str | tuple[str, ...]
@@ -42,7 +43,7 @@ __all__ = [
 # "%%", "%{name}%", or a "%{name" that nobody closed
 _INTERPOLATION = re.compile(r"%%|%\{((?:[^}\n]|\}(?:[^%\n]|\Z))*)(\}%)?")
 
-# Where an operator needs no parentheses, by its own kind; the rest of the table is in `_needs_group`.
+# What a filter stands in, in the order in which it needs parentheses there.
 _TOP, _OR, _AND, _PREFIX, _RELATION = range(5)
 
 

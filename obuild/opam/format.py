@@ -86,7 +86,7 @@ def flat(value: Value) -> str:
     if isinstance(value, str):
         return _quoted_lines(value) if "\n" in value else _quoted(value)
     match value:
-        case ("ident", name):
+        case ("ident", str(name)):
             return name
         case bool():
             return "true" if value else "false"
@@ -99,7 +99,7 @@ def flat(value: Value) -> str:
         case ("prefix_relop", op, right):
             return f"{op} {flat(right)}"
         case ("pfxop", op, right):
-            return op + flat(right)
+            return f"{op}{flat(right)}"
         case ("relop" | "logop" | "env", op, left, right):
             return f"{flat(left)} {op} {flat(right)}"
     return str(value)

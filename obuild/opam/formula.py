@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from obuild.opam.filter import Filter, Lookup
     from obuild.opam.syntax import Value
 
-    Formula: TypeAlias = tuple[Any, ...] | None
-    Condition: TypeAlias = tuple[Any, ...] | None
+    Tree: TypeAlias = tuple[Any, ...]
+    Formula: TypeAlias = Tree | None
+    Condition: TypeAlias = Tree | None
 
 __all__ = [
     "alternatives",
@@ -104,7 +105,7 @@ def write_condition(condition: Condition) -> tuple[Value, ...]:
     return () if condition is None else (_write(condition, _write_leaf, inside_and=False),)
 
 
-def _write_leaf(condition: Condition) -> Value:
+def _write_leaf(condition: Tree) -> Value:
     match condition:
         case ("is", op, version):
             return ("prefix_relop", op, version)
@@ -146,7 +147,7 @@ def _read_formula(value: Value, kind: str) -> Formula:
 
 def read_depopts(value: Value) -> Formula:
     """The formula of `depopts:`, always alternatives: opam takes every other formula apart into its atoms."""
-    found: list[Formula] = []
+    found: list[Tree] = []
     for part in alternatives(read_formula(value, "or")):
         inner = [("atom", name, condition) for name, condition in atoms(part)]
         found += reversed(inner)
@@ -156,7 +157,7 @@ def read_depopts(value: Value) -> Formula:
 def read_conflicts(value: Value) -> Formula:
     """The formula of `conflicts:`, where opam takes every `&` for a `|`."""
     formula = read_formula(value, "or")
-    if all(part and part[0] == "atom" for part in alternatives(formula)):
+    if all(part[0] == "atom" for part in alternatives(formula)):
         return formula
     return _disjunctive(formula)
 
@@ -181,7 +182,7 @@ def write_disjunction(formula: Formula) -> tuple[Value, ...]:
     return tuple([_write(part, _write_atom, inside_and=False) for part in disjunction(formula)])
 
 
-def _write_atom(formula: Formula) -> Value:
+def _write_atom(formula: Tree) -> Value:
     match formula:
         case ("atom", name, condition):
             return with_option(name, write_condition(condition))
@@ -192,7 +193,7 @@ def _write_atom(formula: Formula) -> Value:
     raise AssertionError(formula)
 
 
-def _write(tree: Any, leaf: Callable[[Any], Value], *, inside_and: bool) -> Value:
+def _write(tree: Tree, leaf: Callable[[Tree], Value], *, inside_and: bool) -> Value:
     kind = tree[0]
     if kind not in _LOGOP:
         return leaf(tree)
@@ -202,7 +203,7 @@ def _write(tree: Any, leaf: Callable[[Any], Value], *, inside_and: bool) -> Valu
     return ("group", (first,)) if inside_and and kind == "or" else first
 
 
-def _joined(kind: str, parts: Iterable[Any]) -> Any:
+def _joined(kind: str, parts: Iterable[Tree | None]) -> Tree | None:
     """`parts` joined by "and" or "or", the empty ones left out."""
     present = [part for part in parts if part is not None]
     if len(present) < 2:
@@ -214,7 +215,7 @@ def _joined(kind: str, parts: Iterable[Any]) -> Any:
 # Taking apart
 
 
-def conjunction(formula: Formula) -> list[Formula]:
+def conjunction(formula: Formula) -> list[Tree]:
     """What must all hold, blocks in one piece."""
     match formula:
         case None:
@@ -225,7 +226,7 @@ def conjunction(formula: Formula) -> list[Formula]:
             return [formula]
 
 
-def disjunction(formula: Formula) -> list[Formula]:
+def disjunction(formula: Formula) -> list[Tree]:
     """The alternatives, also those in a block of alternatives; other blocks in one piece."""
     match formula:
         case None:
@@ -236,7 +237,7 @@ def disjunction(formula: Formula) -> list[Formula]:
             return [formula]
 
 
-def alternatives(formula: Formula) -> list[Formula]:
+def alternatives(formula: Formula) -> list[Tree]:
     """The alternatives, without any blocks around them."""
     match formula:
         case None:
@@ -279,10 +280,9 @@ def partial_condition(condition: Condition, lookup: Lookup) -> Condition | bool:
     return _decided(condition, lambda leaf: _partial_leaf(leaf, lookup))
 
 
-def _partial_leaf(leaf: Any, lookup: Lookup) -> Condition | bool:
-    kind, *_, filter = leaf
-    found = partial(filter, lookup)
-    if kind == "is":
+def _partial_leaf(leaf: Tree, lookup: Lookup) -> Condition | bool:
+    found = partial(leaf[-1], lookup)
+    if leaf[0] == "is":
         return ("is", leaf[1], found if not isinstance(found, bool) else "true" if found else "false")
     return found if isinstance(found, bool) else ("if", found)
 
@@ -295,7 +295,7 @@ def resolve_condition(condition: Condition, lookup: Lookup) -> Condition | bool:
     return _decided(condition, lambda leaf: _resolve_leaf(leaf, lookup))
 
 
-def _resolve_leaf(leaf: Any, lookup: Lookup) -> Condition | bool:
+def _resolve_leaf(leaf: Tree, lookup: Lookup) -> Condition | bool:
     if leaf[0] == "if":
         return satisfied(leaf[1], lookup)
     version = leaf[2]
@@ -308,7 +308,7 @@ def _resolve_leaf(leaf: Any, lookup: Lookup) -> Condition | bool:
     return ("is", leaf[1], version)
 
 
-def _decided(condition: Condition, decide: Callable[[Any], Condition | bool]) -> Condition | bool:
+def _decided(condition: Condition, decide: Callable[[Tree], Condition | bool]) -> Condition | bool:
     """`condition` with each leaf decided: a true part of an "and" and a false part of an "or" vanish."""
     if condition is None:
         return None
@@ -329,7 +329,7 @@ def _decided(condition: Condition, decide: Callable[[Any], Condition | bool]) ->
 
 
 def resolve_formula(formula: Formula, lookup: Lookup) -> Formula:
-    """`formula` with its conditions resolved: atoms whose condition is false vanish, others keep comparisons or None."""
+    """`formula` with its conditions resolved: an atom whose condition is false vanishes, one that is true has None."""
     match formula:
         case ("atom", name, condition):
             found = resolve_condition(condition, lookup)
@@ -338,7 +338,7 @@ def resolve_formula(formula: Formula, lookup: Lookup) -> Formula:
             inner = resolve_formula(inner, lookup)
             return inner and ("block", inner)
         case (kind, *parts):
-            return _joined(kind, [resolve_formula(part, lookup) for part in parts])  # type: ignore[no-any-return]
+            return _joined(kind, [resolve_formula(part, lookup) for part in parts])
         case _:
             return None
 

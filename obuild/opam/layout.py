@@ -36,10 +36,10 @@ def lay_out(tokens: Iterable[Token], column: int, width: Callable[[str], int]) -
 class _Sized:
     """A token on its way through the queue; a negative size is not known yet."""
 
-    __slots__ = ("length", "size", "token")
+    __slots__ = ("breaks", "length", "size", "token")
 
-    def __init__(self, size: int, length: int, token: Token) -> None:
-        self.size, self.length, self.token = size, length, token
+    def __init__(self, size: int, length: int, token: Token, *, breaks: bool = False) -> None:
+        self.size, self.length, self.token, self.breaks = size, length, token, breaks
 
 
 class _Layout:
@@ -58,41 +58,39 @@ class _Layout:
             match token:
                 case str():
                     size = self._width(token)
-                    self._enter(size, size, token)
+                    self._enter(_Sized(size, size, token))
                     self._advance()
                 case None:
-                    self._enter(0, 0, None)
-                    self._measure(of_break=True)
-                    self._measure(of_break=False)
+                    self._enter(_Sized(0, 0, None))
+                    self._measure(breaks=True)
+                    self._measure(breaks=False)
                 case (str(), _):
-                    self._await(0, token)
+                    self._await(_Sized(-self._right, 0, token))
                 case (int(length), _):
-                    self._await(length, token)
+                    self._await(_Sized(-self._right, length, token, breaks=True))
         self._right = INFINITY
         self._advance()
         return "".join(self._out)
 
-    def _enter(self, size: int, length: int, token: Token) -> _Sized:
-        entry = _Sized(size, length, token)
+    def _enter(self, entry: _Sized) -> None:
         self._queue.append(entry)
-        self._right += length
-        return entry
+        self._right += entry.length
 
-    def _await(self, length: int, token: Token) -> None:
+    def _await(self, entry: _Sized) -> None:
         """Queue a break or a box, whose size becomes known at the next break or where it ends."""
-        entry = self._enter(-self._right, length, token)
-        if isinstance(token[0], int):
-            self._measure(of_break=True)
+        self._enter(entry)
+        if entry.breaks:
+            self._measure(breaks=True)
         self._unsized.append((self._right, entry))
 
-    def _measure(self, *, of_break: bool) -> None:
+    def _measure(self, *, breaks: bool) -> None:
         """The size of the innermost thing that waits for one is known now, when it is of this sort."""
         if not self._unsized:
             return
         position, entry = self._unsized[-1]
         if position < self._left:
             self._unsized.clear()
-        elif isinstance(entry.token[0], int) is of_break:
+        elif entry.breaks is breaks:
             entry.size += self._right
             self._unsized.pop()
 

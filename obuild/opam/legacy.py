@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from obuild.opam.shape import WrongShape, elements, read_checksum, read_text
+from obuild.opam.shape import WrongShape, elements, read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
 
     from obuild.opam.filter import Filter
     from obuild.opam.syntax import Value
@@ -55,7 +54,7 @@ def _read(value: Value, leaf: Callable[[Value, bool], Filter], join: str, *, neg
     return _joined({"&": "|", "|": "&"}[op] if negated else op, parts)
 
 
-def _joined(op: str, parts: Iterable[Filter | None]) -> Any:
+def _joined(op: str, parts: Iterable[Filter | None]) -> Filter | None:
     result: Filter | None = None
     for part in parts:
         if part is not None:

@@ -19,7 +19,7 @@ from obuild.opam.version import holds
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     from obuild.opam.filter import Filter, Lookup
     from obuild.opam.formula import Formula
@@ -68,6 +68,9 @@ class OpamFile:
             self._read[name] = self._field(name, READERS[name], ())
         return self._read[name]
 
+    def _tuples(self, name: str) -> tuple[tuple[Any, ...], ...]:
+        return tuple([value for value in self.values(name) if isinstance(value, tuple)])
+
     def _field(self, name: str, read: Callable[[Value], T], absent: T) -> T:
         value = self.fields.get(name)
         if value is None:
@@ -112,14 +115,15 @@ class OpamFile:
     @cached_property
     def available(self) -> Filter:
         """Where the package can be installed, with what `ocaml-version` and `os` of old add to it."""
-        found = self._field("available", lambda value: read_filter(elements(value, 1)), True)
-        found = self._field("ocaml-version", lambda value: with_ocaml_version(value, found), found)
-        return self._field("os", lambda value, found=found: with_os(value, found), found)
+        everywhere: Filter = True
+        own = self._field("available", lambda value: read_filter(elements(value, 1)), everywhere)
+        with_ocaml = self._field("ocaml-version", lambda value: with_ocaml_version(value, own), own)
+        return self._field("os", lambda value: with_os(value, with_ocaml), with_ocaml)
 
     @cached_property
     def flags(self) -> tuple[str, ...]:
         """The flags, those that tags like `flags:plugin` add in front; such a flag may be there twice."""
-        given = {flag[1] for flag in self.values("flags")}  # type: ignore[index]
+        given = {flag for _, flag in self._tuples("flags")}
         tagged = [tag[6:] for tag in map(str, self.values("tags")) if tag.startswith("flags:")]
         return (*reversed(tagged), *[flag for flag in FLAGS if flag in given])
 
@@ -134,12 +138,15 @@ class OpamFile:
     @cached_property
     def extra_sources(self) -> tuple[tuple[str, Source], ...]:
         """Other files to fetch under their names; one bad section drops them all."""
-        legacy = self._field("extra-sources", read_legacy_sources, ())
-        sections = self._sections("extra-source")
-        if None in sections:
-            return legacy
-        found = [(name, self._section("extra-source", items)) for name, items in sorted(sections.items())]
-        return tuple(found) if found and all(source for _, source in found) else legacy
+        none: tuple[tuple[str, Source], ...] = ()
+        found: list[tuple[str, Source]] = []
+        for name, items in sorted(self._sections("extra-source").items(), key=lambda pair: pair[0] or ""):
+            source = self._section("extra-source", items)
+            if name is None or not source:
+                found = []
+                break
+            found.append((name, source))
+        return tuple(found) or self._field("extra-sources", read_legacy_sources, none)
 
     def _section(self, kind: str, items: File) -> Source | None:
         try:
@@ -151,13 +158,14 @@ class OpamFile:
     @cached_property
     def extra_files(self) -> tuple[tuple[str, str], ...] | None:
         """The files of the `files/` directory with their checksums, None when the field is absent or dropped."""
-        found = tuple([(name, checksum) for _, (name, checksum) in self.values("extra-files")])
+        found = tuple([(name, checksum) for _, (name, checksum) in self._tuples("extra-files")])
         return found if found or ("extra-files" in self.fields and "extra-files" not in self.dropped) else None
 
     @cached_property
     def depexts(self) -> tuple[tuple[tuple[str, ...], Filter], ...]:
         """System packages, each set with the filter that says where it is needed."""
-        return self._field("depexts", read_depexts, ())
+        none: tuple[tuple[tuple[str, ...], Filter], ...] = ()
+        return self._field("depexts", read_depexts, none)
 
     @cached_property
     def files(self) -> Mapping[str, bytes]:

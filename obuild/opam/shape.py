@@ -1,7 +1,7 @@
 """The shapes that values of fields may have: lists of a depth, values with braces, single words.
 
-Opam drops a field whose value has the wrong shape, as a whole. `read_…` functions raise `WrongShape` for one and return
-values of the syntax tree in full form, with every pair of brackets; `lowered` takes away those that opam does not print.
+Opam drops a field whose value has the wrong shape, as a whole. `read_…` functions raise `WrongShape` for one and
+return values of the syntax tree in full form, with every pair of brackets; `lowered` takes away what opam leaves out.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import re
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
 
     from obuild.opam.syntax import Value
+
+    T = TypeVar("T")
 
 __all__ = [
     "WrongShape",
@@ -27,7 +30,7 @@ __all__ = [
 ]
 
 _DIGITS = {"md5": 32, "sha256": 64, "sha512": 128}
-_HEX = re.compile(r"[0-9A-Fa-f]+").fullmatch
+_HEX = re.compile(r"[0-9a-f]+").fullmatch
 
 
 class WrongShape(Exception):
@@ -48,7 +51,7 @@ def elements(value: Value, depth: int) -> tuple[Value, ...]:
     raise WrongShape("expected a list", value)
 
 
-def listed(read: Callable[[Value], Value], depth: int) -> Callable[[Value], tuple[Value, ...]]:
+def listed(read: Callable[[Value], T], depth: int) -> Callable[[Value], tuple[T, ...]]:
     """The reader of a list of what `read` reads."""
     return lambda value: tuple([read(item) for item in elements(value, depth)])
 
@@ -94,10 +97,10 @@ def read_ident(value: Value) -> Value:
 def read_checksum(value: Value) -> str:
     """A checksum as opam prints it, `kind=hex`; 32 hexadecimal digits alone are an MD5."""
     text = read_text(value)
-    kind, equals, digest = text.partition("=") if "=" in text else ("md5", "=", text)
-    if len(digest) != _DIGITS.get(kind.lower()) or not _HEX(digest):
+    kind, digest = text.lower().split("=", 1) if "=" in text else ("md5", text.lower())
+    if len(digest) != _DIGITS.get(kind) or not _HEX(digest):
         raise WrongShape("expected a checksum: md5=, sha256= or sha512= and its hexadecimal digits", value)
-    return f"{kind.lower()}={digest.lower()}"
+    return f"{kind}={digest}"
 
 
 def _depth(value: Value) -> int:

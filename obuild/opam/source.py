@@ -17,12 +17,20 @@ __all__ = ["NOWHERE", "Source", "read_legacy_sources", "read_source"]
 NOWHERE = "https://"
 """How opam prints the address that is none."""
 
-_ADDRESSES = {"src": "", "archive": "http", "http": "http", "git": "git", "darcs": "darcs", "hg": "hg", "local": "rsync"}
+_ADDRESSES = {
+    "src": "",
+    "archive": "http",
+    "http": "http",
+    "git": "git",
+    "darcs": "darcs",
+    "hg": "hg",
+    "local": "rsync",
+}
 
 
 @value
 class Source:
-    """An address as opam prints it, `kind=hex` checksums in the order of the file, other addresses of the same thing."""
+    """An address as opam prints it, checksums (`kind=hex`) in the order of the file, other addresses of the same."""
 
     url: str
     checksums: tuple[str, ...] = ()
