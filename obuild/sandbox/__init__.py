@@ -59,7 +59,7 @@ class Process:
     `user` is (uid, gid); `env` keeps its order; `network` is () for a loopback of its own, ("host",) or names of
     private networks. `hostname` is what the process sees, and its name on private networks.
     `fast_sync` makes the sync system calls succeed at once; `no_new_privs` stops setuid programs from gaining rights;
-    `terminal` gives it the caller's terminal.
+    `terminal` gives it the terminal that is obuild's standard input and output, and nothing goes to the log.
     """
 
     argv: tuple[str, ...]
@@ -88,21 +88,24 @@ class Sandbox(Protocol):
         root: str,
         log: Callable[[bytes], None],
         *,
+        state: str | None = None,
         stdin: int | None = None,
         cancel: Cancel | None = None,
     ) -> int:
         """Run `process` with `root` as its `/` until it ends; its exit status, 128 + n after signal n.
 
         stdout and stderr come through one pipe, so their order is kept, and are given to `log` in pieces as they
-        come. `stdin` is a file descriptor, or None for an empty one. All children end with it. Raises `Cancelled`
-        when `cancel` is set and `SandboxError` when the container can not be started, a limit was broken (its
-        message says which: "out of memory", "time limit", "log limit"), or a path can not be mounted.
+        come. `stdin` is a file descriptor, or None for an empty one. `state` is where to keep the container's
+        directory instead of the sandbox's own. All children end with it, and they end when obuild is killed. Raises
+        `Cancelled` when `cancel` is set and `SandboxError` when the container can not be started, a limit was broken
+        (its message says which: "out of memory", "time limit", "log limit"), or a path can not be mounted.
         """
 
 
 def open_sandbox(text: str, *, state: str) -> Sandbox:
-    """The sandbox called `text` ("crun" or "runc"); "" takes the first that works. `state` is a directory for run-time state.
+    """The sandbox called `text` ("crun" or "runc"); "" takes the first that is installed.
 
+    `state` is a directory for run-time state, made when missing; sandboxes with the same one share private networks.
     Raises `UsageError` for another name.
     """
     from obuild.sandbox.oci import RUNTIMES, OciSandbox
