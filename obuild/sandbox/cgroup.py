@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 
+from obuild.disk import remove_tree
 from obuild.errors import SandboxError
 
 TYPE_CHECKING = False
@@ -128,11 +129,14 @@ class Cgroup:
 def delete(id: str) -> None:
     """Remove the cgroups of the container `id` in all hierarchies; nothing runs in them any more."""
     try:
-        roots = [_ROOT, *(f"{_ROOT}/{name}" for name in os.listdir(_ROOT) if "." not in name)]
+        roots = [_ROOT, *(f"{_ROOT}/{name}" for name in os.listdir(_ROOT) if "." not in name and name != "unified")]
     except FileNotFoundError:
         return  # a host without cgroups
     for path in [f"{root}/{id}{below}" for root in roots for below in ("/box", "")]:
         _remove(path)
+    if not os.path.ismount(f"{_ROOT}/unified"):
+        # Where `private_mounts` has unmounted cgroup2, crun writes plain files on the tmpfs below.
+        remove_tree(f"{_ROOT}/unified/{id}")
 
 
 def _remove(path: str) -> None:
