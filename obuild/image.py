@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-__all__ = ["Image", "format_config", "host_platform", "parse_config", "parse_platform"]
+__all__ = ["PLAIN", "Image", "format_config", "host_platform", "parse_config", "parse_platform"]
 
 MACHINES = {
     "x86_64": "amd64",
@@ -29,6 +29,10 @@ MACHINES = {
     "riscv64": "riscv64",
 }
 """The kernel's words for a machine, and the ones images use."""
+
+
+PLAIN = (("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),)
+"""The environment of a root file system that is no image and so has none: dpkg refuses to work without a PATH."""
 
 
 @value

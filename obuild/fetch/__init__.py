@@ -71,7 +71,7 @@ def open_fetcher(source: str, *, images: str, engine: str = "", platform: str = 
         raise UsageError(f'base "{source}" names nothing after "{kind}:"', hint=FORMS)
     match kind:
         case "tar":
-            from obuild.fetch.archive import TarFetcher
+            from obuild.fetch.tar import TarFetcher
 
             return TarFetcher(rest, images=images)
         case "dir":
