@@ -12,7 +12,7 @@ import os
 
 from obuild.errors import FetchError, nearest
 from obuild.fetch.record import Record
-from obuild.fetch.reference import parse_reference
+from obuild.reference import parse_reference
 from obuild.value import replace
 
 TYPE_CHECKING = False

@@ -10,8 +10,8 @@ import json
 import os
 
 from obuild.errors import FetchError
-from obuild.fetch.reference import parse_digest
 from obuild.image import parse_config
+from obuild.reference import parse_digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

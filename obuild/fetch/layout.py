@@ -6,7 +6,7 @@ import os
 
 from obuild.errors import FetchError, UsageError, nearest
 from obuild.fetch.layers import choose, config_digest, parse_json, read_blob, unpack_image
-from obuild.fetch.reference import parse_digest
+from obuild.reference import parse_digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ PATIENCE = 30
 """Seconds that a program gets to unmount and clean up after SIGTERM."""
 
 BOUND = ("setpriv", "--pdeathsig", "TERM")
-"""In front of a command: the kernel ends it when obuild is killed, so nothing goes on in what the next start removes."""
+"""In front of a command: the kernel ends it when obuild dies, so nothing goes on in what the next start removes."""
 
 
 def run(

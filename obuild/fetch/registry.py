@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from obuild.cancel import Cancel
-    from obuild.fetch.reference import Reference
+    from obuild.reference import Reference
 
 __all__ = ["available", "download", "inspect"]
 
