@@ -6,6 +6,8 @@ between operations and its atoms exactly as they stand. Both give the same lines
 
 from __future__ import annotations
 
+import re
+
 from obuild.sexp import List, escape, quote
 
 TYPE_CHECKING = False
@@ -23,14 +25,14 @@ class _Piece:
     """What is printed in one go, an atom or a comment as `text`, or a list of such `items`.
 
     `glued` comments stay on the line of what stands before them; after an `ends_line` one a new line must begin;
-    `spaced` pieces had a blank line above; `verbatim` texts are not to be touched.
+    `spaced` pieces had a blank line above; `verbatim` texts are not to be touched, and those to `fold` may take several lines.
     """
 
-    __slots__ = ("comment", "ends_line", "glued", "items", "spaced", "text", "verbatim")
+    __slots__ = ("comment", "ends_line", "fold", "glued", "items", "spaced", "text", "verbatim")
 
     def __init__(self, text: str, items: list[_Piece] | None = None, *, verbatim: bool = False) -> None:
         self.text, self.items, self.verbatim = text, items, verbatim
-        self.comment = self.glued = self.ends_line = self.spaced = False
+        self.comment = self.glued = self.ends_line = self.spaced = self.fold = False
 
     @property
     def is_stage(self) -> bool:
@@ -39,9 +41,12 @@ class _Piece:
         return first is not None and first.items is not None
 
 
-def format(tree: Tree, column: int = 0) -> str:
-    """The text of nested sequences of texts, to be printed at `column`; without a newline at its end."""
-    return _whole(_made(tree), column)
+def format(tree: Tree, column: int = 0, *, fold: bool = False) -> str:
+    """The text of nested sequences of texts, to be printed at `column`; without a newline at its end.
+
+    With `fold`, long commands go on in the next line after `&&`.
+    """
+    return _whole(_made(tree, fold), column)
 
 
 def tidy(source: Source) -> str:
@@ -57,8 +62,12 @@ def _whole(piece: _Piece, column: int) -> str:
     return _stage(piece, column, apart=True) if piece.is_stage else _lay(piece, column)
 
 
-def _made(tree: Tree) -> _Piece:
-    return _Piece(tree) if isinstance(tree, str) else _Piece("", [_made(node) for node in tree])
+def _made(tree: Tree, fold: bool) -> _Piece:
+    if not isinstance(tree, str):
+        return _Piece("", [_made(node, fold) for node in tree])
+    piece = _Piece(tree)
+    piece.fold = fold
+    return piece
 
 
 def _read(source: Source) -> list[_Piece]:
@@ -112,7 +121,7 @@ class _Gathering:
 def _lay(piece: _Piece, column: int) -> str:
     """A piece as it is printed at `column`."""
     if piece.items is None:
-        return piece.text if piece.verbatim else _atom(piece.text, column)
+        return piece.text if piece.verbatim else _atom(piece.text, column, piece.fold)
     if not _must_break(piece):
         flat = _flat(piece, column)
         if column + len(flat.partition("\n")[0]) <= WIDTH:
@@ -201,11 +210,17 @@ def _end(text: str, column: int) -> int:
     return column + len(text) if start < 0 else len(text) - start - 1
 
 
-def _atom(text: str, column: int) -> str:
+def _atom(text: str, column: int, fold: bool) -> str:
     """An atom; a text of several lines takes several, each of which goes on with the newline that it begins with.
 
     The reader drops the blanks that follow a backslash at the end of a line, but not those behind an escape.
     """
-    if "\n" not in text.strip("\n"):
+    joint = "\\\n" + " " * (column + 1)
+    lines = [escape(line) for line in text.split("\n")]
+    if fold:
+        room = WIDTH - column - 3
+        lines = [joint.join(re.split(r"(?<= && )(?=\S)", line)) if len(line) > room else line for line in lines]
+    several = "\n" in text.strip("\n")
+    if not several and len(lines[0]) == len(escape(text)):
         return quote(text)
-    return '"' + f"\\\n{' ' * (column + 1)}\\n".join([escape(line) for line in text.split("\n")]) + '"'
+    return '"' + (joint + "\\n" if several else "\\n").join(lines) + '"'

@@ -83,7 +83,7 @@ def tidy(text: str | bytes, path: str) -> str:
 
 def format(spec: Spec) -> str:
     """The text of a spec: `parse` makes the same spec of it again."""
-    return layout.format(_spec_tree(spec)) + "\n"
+    return layout.format(_spec_tree(spec), fold=True) + "\n"
 
 
 def format_op(op: Op, column: int = 0) -> str:
