@@ -1,0 +1,97 @@
+"""Fixtures shared by all tests: abilities of the machine, root file systems that are made once, strictness.
+
+With OBUILD_TESTS_STRICT=1 (in CI) a test that would be skipped for want of something fails instead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from obuild.disk import Lock
+
+CACHE = Path(os.environ.get("OBUILD_TESTS_CACHE", "/var/tmp/obuild-tests"))
+"""Shared by all test runs on this machine."""
+
+SUITE = "bookworm"
+
+APPLETS = (
+    "cat chmod chown cp dd echo env false grep hostname id ip kill ln ls mkdir mkfifo mknod mount mv nc nslookup ping "
+)
+APPLETS += "printf ps readlink rm rmdir sed seq sh sleep stat stty sync test touch true tty umount unshare wc wget yes"
+
+
+def needs(*programs: str) -> pytest.MarkDecorator:
+    """Skip where a program is not installed."""
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    missing = [program for program in programs if shutil.which(program, path=path) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    if os.environ.get("OBUILD_TESTS_STRICT") == "1" and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+    return report
+
+
+@pytest.fixture(scope="session")
+def can_mount() -> None:
+    """Skip where no private mounts can be made: no root, or a container that forbids it."""
+    probe = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
+    if subprocess.run(probe, capture_output=True).returncode:
+        pytest.skip("no private mounts: not root, or inside a container that forbids them")
+
+
+@pytest.fixture(scope="session")
+def rootfs() -> Path:
+    """A minimal Debian, made once for this machine. Nobody may change it: mount something over it, or copy it."""
+    if shutil.which("mmdebstrap") is None:
+        pytest.skip("not installed: mmdebstrap")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    target = CACHE / f"rootfs-{SUITE}"
+    with Lock.make(str(CACHE / "lock")):
+        if not target.exists():
+            new = CACHE / f"rootfs-{SUITE}.new"
+            subprocess.run(["rm", "-rf", new], check=True)
+            command = ["mmdebstrap", "--variant=minbase", SUITE, new]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+            if done.returncode:
+                pytest.skip(f"mmdebstrap: {done.stderr.strip().splitlines()[-1]}")
+            new.chmod(0o755)
+            new.rename(target)
+    return target
+
+
+@pytest.fixture
+def tiny_rootfs(tmp_path: Path) -> Path:
+    """A root file system of one static busybox and little else, which a test may change: 2 MB, no Debian needed."""
+    busybox = next((path for path in ("/bin/busybox", "/usr/bin/busybox") if Path(path).exists()), None)
+    if busybox is None or b"/ld-linux" in Path(busybox).read_bytes()[:4096]:
+        pytest.skip("not installed: busybox-static")
+    root = tmp_path / "rootfs"
+    for name in ("bin", "dev", "etc", "proc", "root", "sys", "tmp"):
+        (root / name).mkdir(parents=True)
+    (root / "tmp").chmod(0o1777)
+    shutil.copy(busybox, root / "bin" / "busybox")
+    for name in APPLETS.split():
+        (root / "bin" / name).symlink_to("busybox")
+    (root / "etc" / "passwd").write_text("root:x:0:0::/root:/bin/sh\nopam:x:1000:1000::/home/opam:/bin/sh\n")
+    (root / "etc" / "group").write_text("root:x:0:\nopam:x:1000:\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Recordings of the real tools, too large for the repository: beside the checkout, or where the variable says."""
+    root = Path(__file__).resolve().parents[1]
+    folder = Path(os.environ.get("OBUILD_SHARED_DATA") or root.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip("no recordings of real tools: OBUILD_SHARED_DATA names their directory")
+    return folder
