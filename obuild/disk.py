@@ -76,35 +76,45 @@ class Lock:
         self.fd = fd
 
     @classmethod
-    def take(cls, path: str, *, shared: bool = False, wait: bool = True) -> Lock | None:
-        """Lock what is at `path`; None when somebody else has it and `wait` is false.
-
-        Raises `FileNotFoundError` when it does not exist (any more).
-        """
+    def take(cls, path: str, *, shared: bool = False) -> Lock:
+        """Lock what is at `path`, waiting for it. Raises `FileNotFoundError` when it does not exist (any more)."""
         import fcntl
 
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-            if not same_file(fd, path):
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        except BlockingIOError:
-            os.close(fd)
-            return None
-        except BaseException:
-            os.close(fd)
-            raise
-        return cls(fd)
+        return cls._take(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
 
     @classmethod
-    def make(cls, path: str, *, wait: bool = True) -> Lock | None:
-        """Lock the file `path`, made when it is missing; None when somebody else has it and `wait` is false."""
+    def attempt(cls, path: str, *, shared: bool = False) -> Lock | None:
+        """The same without waiting: None when somebody else has it."""
+        import fcntl
+
+        try:
+            return cls._take(path, fcntl.LOCK_NB | (fcntl.LOCK_SH if shared else fcntl.LOCK_EX))
+        except BlockingIOError:
+            return None
+
+    @classmethod
+    def make(cls, path: str) -> Lock:
+        """Lock the file `path`, made when it is missing, waiting for it."""
         while True:
             os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             try:
-                return cls.take(path, wait=wait)
+                return cls.take(path)
             except FileNotFoundError:
                 continue  # removed between the two calls
+
+    @classmethod
+    def _take(cls, path: str, operation: int) -> Lock:
+        import fcntl
+
+        lock = cls(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+        try:
+            fcntl.flock(lock.fd, operation)
+            if not same_file(lock.fd, path):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        except BaseException:
+            lock.release()
+            raise
+        return lock
 
     def release(self) -> None:
         """Let the next one have it; safe to call again."""
@@ -286,8 +296,8 @@ def copy_tree(source: str, target: str, *, copied: Callable[[int, str, str], Non
 
     Kept are owners, modes, times in nanoseconds, extended attributes (also ACLs and capabilities), hard links among
     what is copied, holes, devices, pipes and sockets; blocks are shared where the file system can. What `target` has
-    under the same names is replaced, but a directory over a directory is merged. `copied` hears of each new regular
-    file: the descriptor of its directory, its name, and its path below both trees.
+    under the same names is replaced, but a directory over a directory is merged. `copied` hears of each regular file
+    whose content takes room of its own: the descriptor of its directory, its name, and its path below both trees.
     """
     _make_directory(target)
     here, there = os.open(source, _DIRECTORY), os.open(target, _DIRECTORY)
@@ -335,9 +345,11 @@ def _make_directory(name: str, parent: int | None = None) -> None:
 class Copier:
     """Copies single entries that are no directories into one tree, and remembers files that have several names."""
 
-    def __init__(self, root: int, copied: Callable[[int, str, str], None] | None = None) -> None:
+    def __init__(
+        self, root: int, copied: Callable[[int, str, str], None] | None = None, keep: Callable[[str], bool] = bool
+    ) -> None:
         self._root = os.dup(root)
-        self._copied = copied
+        self._copied, self._keep = copied, keep
         self._links: dict[tuple[int, int], str] = {}
         self._share: bool | None = None
 
@@ -363,8 +375,7 @@ class Copier:
                 os.link(first, name, src_dir_fd=self._root, dst_dir_fd=there, follow_symlinks=False)
                 return
         if stat.S_ISREG(info.st_mode):
-            self._copy_file(here, there, name)
-            if self._copied:
+            if self._copy_file(here, there, name) and self._copied:
                 self._copied(there, name, path)
             return
         if stat.S_ISLNK(info.st_mode):
@@ -373,35 +384,38 @@ class Copier:
             os.mknod(name, stat.S_IFMT(info.st_mode) | 0o600, info.st_rdev, dir_fd=there)
         _copy_metadata_of_special(here, there, name, info)
 
-    def _copy_file(self, here: int, there: int, name: str) -> None:
+    def _copy_file(self, here: int, there: int, name: str) -> bool:
         source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=here)
         try:
             target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=there)
             try:
-                self._copy_content(source, target)
-                copy_metadata(source, target)
+                copied = self._copy_content(source, target)
+                copy_metadata(source, target, keep=self._keep)
+                return copied
             finally:
                 os.close(target)
         finally:
             os.close(source)
 
-    def _copy_content(self, source: int, target: int) -> None:
+    def _copy_content(self, source: int, target: int) -> bool:
+        """Copy what is in a file; False when it takes no room of its own."""
         info = os.fstat(source)
         if not info.st_size:
-            return
+            return False
         if self._share is not False:
             shared = kernel.reflink(source, target)
-            self._share = self._share or shared  # one file that can not be shared says nothing about the others
+            self._share = self._share or shared  # where the first can not be shared, none can
             if shared:
-                return
+                return False
         if info.st_blocks * 512 >= info.st_size:
             _copy_range(source, target, 0, info.st_size)
-            return
+            return True
         end = 0
         while (start := _seek(source, end, os.SEEK_DATA)) < info.st_size:
             end = _seek(source, start, os.SEEK_HOLE)
             _copy_range(source, target, start, end)
         os.ftruncate(target, info.st_size)
+        return True
 
 
 def _seek(fd: int, offset: int, whence: int) -> int:

@@ -24,6 +24,7 @@ __all__ = [
     "btrfs_create",
     "btrfs_delete",
     "btrfs_snapshot",
+    "exchange",
     "is_btrfs",
     "mount_overlay",
     "mount_tmpfs",
@@ -48,6 +49,7 @@ _OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
 _MOUNT_ATTR_RDONLY = 1
 _AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
+_RENAME_EXCHANGE = 2
 _FICLONE = 0x40049409
 _BTRFS_SUBVOL_CREATE, _BTRFS_SNAP_DESTROY, _BTRFS_SNAP_CREATE_V2 = 0x5000940E, 0x5000940F, 0x50009417
 _BTRFS_MAGIC = 0x9123683E
@@ -226,6 +228,12 @@ def unmount(target: str, *, detach: bool = False) -> None:
     """Unmount what is mounted at `target`; with `detach` also when it is in use: its users keep it until they end."""
     flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if detach else 0)
     _check(_libc().umount2(os.fsencode(target), flags), target)
+
+
+def exchange(one: str, other: str) -> None:
+    """Let two names of one file system change places, at once."""
+    two = os.fsencode(one), os.fsencode(other)
+    _check(_libc().renameat2(_AT_FDCWD, two[0], _AT_FDCWD, two[1], _RENAME_EXCHANGE), one)
 
 
 def open_in_root(root: int, path: str | bytes, flags: int, mode: int = 0) -> int:

@@ -1,0 +1,248 @@
+"""A layer being written: waited for, begun, published in one rename, or thrown away."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+
+from obuild.disk import Lock, remove_tree
+from obuild.errors import Cancelled, StepFailed
+from obuild.store import boot
+from obuild.store.layer import Layer, escape, layer_path
+from obuild.store.scratch import Scratch, kill_container
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from obuild.cancel import Cancel
+    from obuild.store.store import Store
+
+__all__ = ["Draft"]
+
+_KEPT = {"layer.json", "build.log", "env.json", "fs"}
+"""What a finished layer consists of; all else in a draft's directory is the sandbox's and goes with it."""
+
+_LONGEST_PAUSE = 0.02
+"""Seconds between two looks at a layer that somebody else is making."""
+
+
+class Draft:
+    """What `Store.new` gives to its `with` block.
+
+    `layer` is the finished layer: inside the block only when somebody else has made it (then there is nothing to do),
+    after it always. `root` is the writable root file system, `path` the draft's own directory, which may hold a
+    `container` file (see `scratch`), `log` the path of its build log. `meta` is merged into `layer.json`; `env` is
+    kept for `Layer.env`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        id: str,
+        parents: tuple[str, ...],
+        *,
+        keep_failed: bool,
+        follow: Callable[[bytes], None] | None,
+        cancel: Cancel | None,
+    ) -> None:
+        self.id, self.parents = id, parents
+        self.layer: Layer | None = None
+        self.root = ""
+        self.path = f"{store.path}/tmp/{escape(id)}"
+        self.meta: dict[str, Any] = {}
+        self.env: tuple[tuple[str, str], ...] = ()
+        self._store, self._keep_failed, self._follow, self._cancel = store, keep_failed, follow, cancel
+        self._target = layer_path(store.path, id)
+        self._scratch: Scratch | None = None
+        self._holds: list[Lock] = []
+        self._log = -1
+
+    @property
+    def log(self) -> str:
+        """The path of the build log, of the finished layer once there is one."""
+        return f"{self.layer.path if self.layer else self.path}/build.log"
+
+    def write(self, data: bytes) -> None:
+        """Append to the build log; whoever follows it sees it at once."""
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._log, view) :]
+        except OSError as error:
+            raise self._store.explain(error, "can not write the build log") from None
+
+    def __enter__(self) -> Draft:
+        tail = _Tail(f"{self.path}/build.log", self._follow)
+        try:
+            self._scratch = self._claim(tail)
+            self.layer = self._store.get(self.id)
+            if self.layer:
+                tail.end(self.layer.log)
+                self._end()
+            else:
+                self._begin()
+        except OSError as error:
+            self._end()
+            raise self._store.explain(error, f'can not begin layer "{self.id}"') from error
+        except BaseException:
+            self._end()
+            raise
+        finally:
+            tail.close()
+        return self
+
+    def _begin(self) -> None:
+        for parent in self.parents:
+            self._holds.append(self._store.hold(parent))
+            self._store.get(parent)  # stamped after it is held: `prune` sees that it has been used since it looked
+        boot.keep_synced(self._store.path)
+        self._log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self.root = self._store.backend.prepare(self.path, self._store.lowers(self.parents))
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if self._scratch is None:
+            return
+        try:
+            if error is None:
+                self._publish()
+            elif self._keep_failed and isinstance(error, Exception) and not isinstance(error, Cancelled):
+                self._keep(error)
+        except OSError as problem:
+            if error is None:
+                raise self._store.explain(problem, f'can not finish layer "{self.id}"') from problem
+        finally:
+            self._end()
+
+    def _publish(self) -> None:
+        self._finish(self.meta)
+        try:
+            self._move(self._target)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise  # otherwise somebody put it there without asking for the lock: theirs is as good
+        self.layer = Layer(self.id, self._target)
+
+    def _keep(self, error: Exception) -> None:
+        """Keep the tree of a failed step in `failed/`, in the place of an earlier one."""
+        target = f"{self._store.path}/failed/{escape(self.id)}"
+        self._finish(self.meta | {"error": str(error), "status": getattr(error, "status", None)})
+        if os.path.exists(target):
+            self._store.discard(target)
+        self._move(target)
+        if isinstance(error, StepFailed) and error.log == self.log:
+            error.log = f"{target}/build.log"
+
+    def _finish(self, meta: dict[str, Any]) -> None:
+        """Make the directory what a finished layer is; only the rename is left to do."""
+        os.close(self._log)
+        self._log = -1
+        size = self._store.backend.seal(self.path)
+        if self.env:
+            _write(f"{self.path}/env.json", [list(pair) for pair in self.env])
+        facts = {"id": self.id, "parents": self.parents, "created": round(time.time(), 3)}
+        sizes = {"entries": size.entries, "length": size.length, "size": size.blocks}
+        _write(f"{self.path}/layer.json", facts | sizes | meta)
+        for name in os.listdir(self.path):
+            if name not in _KEPT:
+                remove_tree(f"{self.path}/{name}")
+
+    def _move(self, target: str) -> None:
+        try:
+            os.rename(self.path, target)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(target), exist_ok=True)  # the first layer of a platform
+            os.rename(self.path, target)
+
+    def _end(self) -> None:
+        """Let go of everything; what is still in `tmp/` is removed."""
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
+        scratch, self._scratch = self._scratch, None
+        try:
+            if scratch and scratch.owned():
+                self._store.backend.drop(self.path)
+        except OSError:
+            pass  # it stays garbage, which the next start removes
+        finally:
+            if scratch:
+                scratch.release()
+            for lock in self._holds:
+                lock.release()
+
+    def _claim(self, tail: _Tail) -> Scratch:
+        """Wait until the draft's directory is ours, and what a dead process left in it is gone."""
+        pause = 0.001
+        while True:
+            scratch = Scratch.claim(self.path)
+            if scratch and not os.listdir(self.path):
+                return scratch
+            if scratch:
+                kill_container(self.path)
+                self._store.backend.drop(self.path)
+                scratch.release()
+                continue
+            tail.look()
+            if self._cancel:
+                self._cancel.wait(pause)
+                self._cancel.check()
+            else:
+                time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+class _Tail:
+    """The log of a layer that somebody else is making, given to `follow` as it grows."""
+
+    def __init__(self, path: str, follow: Callable[[bytes], None] | None) -> None:
+        self._path, self._follow, self._fd = path, follow, -1
+
+    def look(self) -> None:
+        """Give what has come since the last look; of another attempt's log when the one before has failed."""
+        self._open(self._path)
+        self._drain()
+
+    def end(self, path: str) -> None:
+        """Give the rest of the finished layer's log, all of it when there was no time for a look."""
+        self._drain()
+        self._open(path)
+        self._drain()
+
+    def _open(self, path: str) -> None:
+        if not self._follow:
+            return
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return  # not begun, or renamed: the open descriptor still reads it
+        if self._fd >= 0 and os.path.sameopenfile(fd, self._fd):
+            os.close(fd)
+            return
+        self._drain()
+        self.close()
+        self._fd = fd
+
+    def _drain(self) -> None:
+        while self._fd >= 0 and self._follow and (data := os.read(self._fd, 1 << 16)):
+            self._follow(data)
+
+    def close(self) -> None:
+        """No more is wanted."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _write(path: str, content: object) -> None:
+    """Write a small JSON file in one call; nobody can see it before its directory is renamed."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        data = json.dumps(content).encode() + b"\n"
+        if os.write(fd, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    finally:
+        os.close(fd)
