@@ -6,7 +6,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 VENV := .venv
 STORE ?= overlay:/var/cache/obuild
 
-RUN_PACKAGES := crun catatonit mmdebstrap skopeo
+RUN_PACKAGES := crun tini mmdebstrap skopeo
 TEST_PACKAGES := $(RUN_PACKAGES) runc btrfs-progs busybox-static docker.io buildah opam attr xfsprogs iproute2 zstd git rsync
 
 .PHONY: all demo test bench install-run install-test clean

@@ -6,6 +6,7 @@ and under the store's lock that other processes wait for.
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 
 from obuild.cancel import Cancel
@@ -60,35 +61,51 @@ class Builder:
             self._sandbox = self._open_sandbox()
         return self._sandbox
 
-    def make(self, id: str, parents: tuple[str, ...], fill: Fill, stage: Stage, secrets: tuple[bytes, ...]) -> Made:
-        """The layer `id`, made by `fill` unless somebody is making it already; and whether it was made now."""
+    def make(
+        self,
+        id: str,
+        parents: tuple[str, ...],
+        fill: Fill,
+        stage: Stage,
+        secrets: tuple[bytes, ...],
+        facts: dict[str, Any],
+    ) -> Made:
+        """The layer `id`, made by `fill` unless somebody is making it already; and whether it was made now.
+
+        `facts` are kept in its `layer.json`; `secrets` are hidden in its log.
+        """
         if self._flights is None:
             from obuild.flight import Flights, Slots
 
             self._flights, self._slots = Flights(), Slots(self.options.jobs)
 
         def work(flight: Flight) -> Made:
-            with self._slots.take(flight.cancel):
-                return self._make(id, parents, fill, flight, secrets)
+            keep = self.options.keep_failed
+            with (
+                self._slots.take(flight.cancel),
+                self.store.new(id, parents, keep_failed=keep, follow=flight.follow, cancel=flight.cancel) as draft,
+            ):
+                found = draft.layer
+                if found is None:
+                    draft.meta.update(facts)
+                    _fill(draft, fill, flight, Redactor(secrets))
+            assert draft.layer is not None
+            return draft.layer, found is None
 
         made: Made = self._flights.join(
             id, work, listener=stage.reporter.output, note=stage.reporter.note, cancel=stage.cancel
         )
         return made
 
-    def _make(self, id: str, parents: tuple[str, ...], fill: Fill, flight: Flight, secrets: tuple[bytes, ...]) -> Made:
-        keep = self.options.keep_failed
-        with self.store.new(id, parents, keep_failed=keep, follow=flight.follow, cancel=flight.cancel) as draft:
-            found = draft.layer
-            if found is None:
-                flight.logged(draft.log)
-                redactor = Redactor(secrets)
-                try:
-                    fill(draft, lambda data: flight.write(redactor.feed(data), draft.write), flight.cancel)
-                finally:
-                    flight.write(redactor.end(), draft.write)
-        assert draft.layer is not None
-        return draft.layer, found is None
+
+def _fill(draft: Draft, fill: Fill, flight: Flight, redactor: Redactor) -> None:
+    flight.logged(draft.log)
+    start = time.monotonic()
+    try:
+        fill(draft, lambda data: flight.write(redactor.feed(data), draft.write), flight.cancel)
+    finally:
+        flight.write(redactor.end(), draft.write)
+        draft.meta["seconds"] = round(time.monotonic() - start, 4)
 
 
 @contextmanager

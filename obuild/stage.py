@@ -23,6 +23,7 @@ from obuild.value import replace, value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any
 
     from obuild.build import Builder, Fill
     from obuild.log import Reporter
@@ -152,7 +153,7 @@ class Stage:
 
     def _fold(self, spec: Spec, context: Context) -> Layer:
         self.reporter.heading(f"(from {spec.base})")
-        layer, env = self._from(spec)
+        layer, env = self._from(spec, context)
         context = replace(context, env=context.env + env)
         for op in spec.ops:
             self.reporter.heading(f"{context.workdir}: {language.format_op(op)}")
@@ -174,7 +175,7 @@ class Stage:
                     layer = self._copy(op, context, layer)
         return layer
 
-    def _from(self, spec: Spec) -> tuple[Layer, tuple[tuple[str, str], ...]]:
+    def _from(self, spec: Spec, context: Context) -> tuple[Layer, tuple[tuple[str, str], ...]]:
         source = self._options.images.get(spec.base, spec.base)
         fetcher = open_fetcher(
             source,
@@ -189,7 +190,7 @@ class Stage:
             draft.env = image.env
             draft.meta["image"] = image.digest
 
-        layer = self._make(FromStep(key).id, "from", spec.base, (), fill)
+        layer = self._make(FromStep(key).id, _facts("from", spec.base, context), (), fill)
         return layer, layer.env()
 
     def _run(self, op: Run, context: Context, base: Layer) -> Layer:
@@ -218,7 +219,7 @@ class Stage:
             if status:
                 raise StepFailed(_failure(process.argv, status), id=step.id, status=status, log=draft.log)
 
-        return self._make(step.id, "run", op.shell, (base.id,), fill, secrets=values)
+        return self._make(step.id, _facts("run", op.shell, context), (base.id,), fill, secrets=values)
 
     def _copy(self, op: Copy, context: Context, base: Layer) -> Layer:
         target = _join(context.workdir, op.dst)
@@ -230,10 +231,10 @@ class Stage:
             with source.scan(op, into=into) as found:
                 copy(found, draft.root, target, into=into, user=context.user)
 
-        return self._make(step.id, "copy", " ".join(op.src), (base.id,), fill)
+        return self._make(step.id, _facts("copy", " ".join(op.src), context), (base.id,), fill)
 
     def _source(self, op: Copy, context: Context) -> Directory | Result:
-        index = self._builder.store.index
+        index = f"{self._builder.store.path}/index"
         match op.source:
             case FromContext():
                 return Directory(context.source, index)
@@ -242,28 +243,30 @@ class Stage:
         raise ObuildError(f"{op.place}: this copy is part of a package build", hint="obuild opam spec says more")
 
     def _make(
-        self, id: str, op: str, text: str, parents: tuple[str, ...], fill: Fill, *, secrets: tuple[bytes, ...] = ()
+        self,
+        id: str,
+        facts: dict[str, Any],
+        parents: tuple[str, ...],
+        fill: Fill,
+        *,
+        secrets: tuple[bytes, ...] = (),
     ) -> Layer:
         """The layer `id`: found, with its log said again, or made now."""
         self.cancel.check()
+        op, made, start = facts["op"], False, time.monotonic()
         layer = self._builder.store.get(id)
-        made, start = False, time.monotonic()
         if layer is None:
-            self.reporter.started(op, text)
+            self.reporter.started(op, facts["text"])
             try:
-                layer, made = self._builder.make(id, parents, fill, self, secrets)
+                layer, made = self._builder.make(id, parents, fill, self, secrets, facts)
             except StepFailed as error:
-                self._ended(op, id, error.status, start)
+                self.reporter.step(op, id, cached=False, status=error.status, seconds=time.monotonic() - start)
                 raise
         else:
-            for piece in layer.replay():
-                self.reporter.output(piece)
+            _replay(layer, self.reporter)
         self.reporter.note(f'---> saved as "{id}"' if made else f'---> using "{id}" from cache')
         self.reporter.step(op, id, cached=not made, status=0, seconds=time.monotonic() - start)
         return layer
-
-    def _ended(self, op: str, id: str, status: int, start: float) -> None:
-        self.reporter.step(op, id, cached=False, status=status, seconds=time.monotonic() - start)
 
 
 @contextmanager
@@ -271,6 +274,13 @@ def _caches(store: Store, op: Run, user: tuple[int, int]) -> Iterator[tuple[Moun
     """The cache directories of a run, as mounts of private copies that are given back when it ends."""
     with ExitStack() as stack:
         yield tuple(Mount(stack.enter_context(store.cache(cache.id, user)), cache.target) for cache in op.cache)
+
+
+def _replay(layer: Layer, reporter: Reporter) -> None:
+    """Say the log of a finished layer again."""
+    with open(layer.log, "rb", buffering=0) as file:
+        while piece := file.read(1 << 16):
+            reporter.output(piece)
 
 
 def _see(context: Context, branches: Sequence[Branch]) -> Context:
@@ -294,6 +304,12 @@ def _secret(context: Context, secret: Secret) -> bytes:
     except KeyError:
         hint = nearest(secret.id, context.secrets) or f"give it with --secret {secret.id}:FILE"
         raise ObuildError(f'no value for the secret "{secret.id}"', hint=hint) from None
+
+
+def _facts(op: str, text: str, context: Context) -> dict[str, Any]:
+    """What `layer.json` says of how the layer was made, so that a shell can be opened in the same place."""
+    place = {"env": context.env, "user": context.user, "workdir": context.workdir, "shell": context.shell}
+    return {"op": op, "text": text, "context": place}
 
 
 def _failure(argv: tuple[str, ...], status: int) -> str:

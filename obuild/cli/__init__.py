@@ -18,8 +18,8 @@ __all__ = ["COMMANDS", "find_command", "main"]
 
 COMMANDS = {
     "build": "build",
-    "shell": "build",
-    "healthcheck": "build",
+    "shell": "shell",
+    "healthcheck": "shell",
     "check": "language",
     "fmt": "language",
     "dockerfile": "language",

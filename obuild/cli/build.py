@@ -9,12 +9,11 @@ import sys
 from obuild import spec as language
 from obuild.build import Builder, Context, Options
 from obuild.cancel import Cancel
-from obuild.cli.option import Option, duration, jobs, positive, size
+from obuild.cli.option import Argument, Command, Option, duration, jobs, positive, size
 from obuild.cli.show import Json, Plain, write
-from obuild.cli.where import SANDBOX, STORE, default_store
+from obuild.cli.where import SANDBOX, STORE, default_store, open_named_store, read_text, shown
 from obuild.errors import ObuildError, StepFailed, UsageError
 from obuild.sandbox import Limits, open_sandbox
-from obuild.store import open_store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from obuild.sandbox import Sandbox
     from obuild.store import Store
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "named_sandbox", "on_signals"]
 
 
 def _pair(separator: str, form: str) -> Any:
@@ -47,6 +46,9 @@ LIMITS = (
     Option(("--no-new-privs",), "Setuid programs such as sudo gain nothing in a step.", None),
 )
 
+TAIL = 20
+"""Lines of a failed step's log that are shown again where its output was not."""
+
 BUILD = (
     STORE,
     Option(("-f", "--file"), "The spec; - reads standard input.", required=True, metavar="FILE"),
@@ -57,6 +59,7 @@ BUILD = (
         many=True,
         metavar="NAME=SOURCE",
     ),
+    Option(("--platform",), "Of images for several, take that of PLATFORM.", default="", metavar="PLATFORM"),
     Option(("--pull",), "Ask again what a moving tag stands for.", None),
     Option(("--secret",), "The value of secret ID.", _pair(":", "ID:FILE"), many=True, metavar="ID:FILE"),
     Option(("-j", "--jobs"), "Steps that may run at once.", jobs, default=os.cpu_count() or 1, metavar="NUMBER"),
@@ -74,14 +77,13 @@ BUILD = (
 
 def build(*, directory: str, file: str, output: str | None, format: str, **given: Any) -> int:
     """Build a spec and print the id of its last layer."""
-    text = sys.stdin.read() if file == "-" else _read(file)
-    spec = language.parse(text, "standard input" if file == "-" else file)
+    spec = language.parse(read_text(file), shown(file))
     if not os.path.isdir(directory):
         raise UsageError(f'"{directory}" is not a directory', hint="the last argument is what (copy …) reads from")
-    secrets = {id: _secret(path) for id, path in given["secret"]}
-    store = open_store(given["store"] or default_store())
-    reporter, cancel = _reporter(given["progress"], given["color"]), _signals()
-    builder = Builder(store, lambda: _sandbox(given["sandbox"], store), _options(given))
+    secrets = {name: _secret(path) for name, path in given["secret"]}
+    store = open_named_store(given["store"])
+    reporter, cancel = _reporter(given["progress"], given["color"]), on_signals()
+    builder = Builder(store, lambda: named_sandbox(given["sandbox"], store), _options(given))
     try:
         layer = builder.build(spec, Context(source=directory, secrets=secrets), reporter=reporter, cancel=cancel)
     except ObuildError as error:
@@ -112,6 +114,8 @@ def _options(given: dict[str, Any]) -> Options:
         jobs=given["jobs"],
         limits=limits,
         timeout=given["timeout"],
+        engine=os.environ.get("DOCKER_HOST", ""),
+        platform=given["platform"],
         keep_failed=not given["discard_failed"],
         skip_unused=given["skip_unused"],
         fast_sync=given["fast_sync"],
@@ -119,16 +123,9 @@ def _options(given: dict[str, Any]) -> Options:
     )
 
 
-def _sandbox(name: str, store: Store) -> Sandbox:
+def named_sandbox(name: str, store: Store) -> Sandbox:
+    """The sandbox called `name`, whose private networks are those of the store."""
     return open_sandbox(name, state=f"{store.path}/run")
-
-
-def _read(file: str) -> str:
-    try:
-        with open(file, encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            return stream.read()
-    except OSError as error:
-        raise UsageError(f'can not read "{file}": {(error.strerror or "").lower()}') from None
 
 
 def _secret(path: str) -> bytes:
@@ -139,7 +136,7 @@ def _secret(path: str) -> bytes:
         raise UsageError(f'can not read the secret "{path}": {(error.strerror or "").lower()}') from None
 
 
-def _signals() -> Cancel:
+def on_signals() -> Cancel:
     """A token that Ctrl-C, SIGTERM and SIGHUP set: the build then ends in order and leaves nothing behind."""
     cancel = Cancel()
 
@@ -166,11 +163,31 @@ def _reporter(progress: str, color: str) -> Reporter:
 def _failed(error: ObuildError, reporter: Reporter, store: Store) -> int:
     reporter.close()
     if isinstance(error, StepFailed):
-        log, kept = _kept(error, store)
-        error.hint = f"log: {log}" + (f"\nhint: look inside: obuild shell --failed{kept}" if kept else "")
-        if not isinstance(reporter, Plain):
-            error.tail = _tail(log)
+        error.hint = _look(error, store)
+        error.tail = _tail(error.log)
     if isinstance(reporter, Json):
         reporter.event("error", message=str(error), hint=error.hint, tail=getattr(error, "tail", ""))
         return error.exit_code
     raise error
+
+
+def _look(error: StepFailed, store: Store) -> str:
+    """Where the log is, and the command that shows what the step left; without a tree, only the log."""
+    if not os.path.exists(error.log):
+        return ""
+    where = "" if f"{store.kind}:{store.path}" == default_store() else f" --store {store.kind}:{store.path}"
+    kept = store.failed_layer(error.id)
+    return f"log: {error.log}" + (f"\nlook inside: obuild shell{where} --failed {error.id[:12]}" if kept else "")
+
+
+def _tail(path: str) -> str:
+    """The last lines of a log."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - 4096))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-TAIL:])
+    except OSError:
+        return ""
+
+
+COMMANDS = {"build": Command(build, "Build a spec.", BUILD, (Argument("directory"),))}

@@ -8,25 +8,10 @@ import sys
 from obuild import spec as language
 from obuild.cli.option import Argument, Command, Option
 from obuild.cli.show import write
-from obuild.errors import Problem, SpecError, UsageError
+from obuild.cli.where import read_text, shown
+from obuild.errors import Problem, SpecError
 
-__all__ = ["COMMANDS", "read_text"]
-
-
-def read_text(file: str) -> str:
-    """The text of a file, or of standard input for `-`, every byte of it kept."""
-    try:
-        if file == "-":
-            return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-        with open(file, encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            return stream.read()
-    except OSError as error:
-        raise UsageError(f'can not read "{file}": {(error.strerror or "").lower()}') from None
-
-
-def shown(file: str) -> str:
-    """How messages name a file."""
-    return "standard input" if file == "-" else file
+__all__ = ["COMMANDS"]
 
 
 def check(*, files: tuple[str, ...], obuilder: bool) -> int:

@@ -32,7 +32,7 @@ class _Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-class _Text(click.ParamType):
+class _Text(click.ParamType[Any]):
     """Text made into a value by the option's own function."""
 
     def __init__(self, option: Option) -> None:
@@ -84,7 +84,7 @@ def _option(option: Option) -> click.Option:
         settings["metavar"] = option.metavar
     if option.variable:
         settings |= {"envvar": option.variable, "show_envvar": True}
-    kind: click.ParamType = click.Choice(option.choices) if option.choices else _Text(option)
+    kind: click.ParamType[Any] = click.Choice(option.choices) if option.choices else _Text(option)
     default = None if option.many else unset(option)
     return click.Option([*option.flags, option.name], type=kind, multiple=option.many, default=default, **settings)
 

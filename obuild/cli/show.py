@@ -31,7 +31,7 @@ class Plain(Reporter):
         self._color = color
         self._root: Plain = parent._root if parent else self
         self._parent = parent
-        self._lock = parent._lock if parent else _thread.allocate_lock()
+        self._lock: _thread.LockType = parent._lock if parent else _thread.allocate_lock()
         self._branches: list[Plain] = []
         self._held: list[tuple[bytes, bool]] = []
         self._closed = False

@@ -1,0 +1,269 @@
+"""The interpreter beside buildah, Docker and the bare machine: steps, cached builds, long chains, copies, failures.
+
+    python -m benchmarks interpreter [NAME ...]
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.measure import Row, Table, run, turns
+from benchmarks.peer import BASE, Peer, peers, rootfs
+
+__all__ = ["main"]
+
+OBUILD = str(Path(sys.executable).with_name("obuild"))
+nonces = iter(range(10**9))
+
+
+def nonce() -> str:
+    """A word that no build has seen."""
+    return f"{os.getpid()}-{next(nonces)}"
+
+
+class Bench:
+    """A store, a context directory and the peers."""
+
+    def __init__(self, folder: str, others: list[Peer]) -> None:
+        self.folder, self.others = folder, others
+        self.store = f"overlay:{folder}/store"
+        self.context = f"{folder}/context"
+        os.makedirs(self.context)
+
+    def spec(self, ops: list[str], name: str = "spec") -> str:
+        """A spec file of operations on the base."""
+        path = f"{self.folder}/{name}"
+        Path(path).write_text(f"((from tar:{rootfs()})\n (shell /bin/sh -c)\n" + "\n".join(ops) + ")\n")
+        return path
+
+    def obuild(self, ops: list[str], *, status: int = 0, name: str = "spec", context: str = "") -> float:
+        """Seconds that obuild takes for operations on the base."""
+        argv = [OBUILD, "build", "--store", self.store, "-f", self.spec(ops, name), context or self.context]
+        return run(argv, status=status)
+
+    def peer(self, peer: Peer, lines: list[str], *, status: int = 0, context: str = "") -> float:
+        """Seconds that another builder takes for Dockerfile lines on the base."""
+        context = context or self.context
+        Path(f"{context}/Dockerfile").write_text(f"FROM {BASE}\n" + "\n".join(lines) + "\n")
+        return peer.build(context, status=status)
+
+    def bare(self) -> Callable[[], float]:
+        """crun start-to-exit on an overlay mounted and unmounted by system call, with the configuration of a step."""
+        from obuild import kernel
+        from obuild.sandbox import Process
+        from obuild.sandbox.config import config
+
+        folder = f"{self.folder}/bare"
+        for name in ("lower", "upper", "work", "root"):
+            os.makedirs(f"{folder}/{name}")
+        subprocess.run(["tar", "-xf", rootfs(), "-C", f"{folder}/lower"], check=True)
+        return _Bare(folder, kernel, config, Process(argv=("/bin/sh", "-c", "true")))
+
+
+class _Bare:
+    def __init__(self, folder: str, kernel: object, config: object, process: object) -> None:
+        self.folder, self.kernel, self.config, self.process = folder, kernel, config, process
+
+    def __call__(self) -> float:
+        raise NotImplementedError
+
+
+def steps(bench: Bench) -> None:
+    """Cold steps, and the same builds when all is cached."""
+
+    def obuild(count: int) -> Callable[[], float]:
+        return lambda: bench.obuild([f"(run (shell 'true {nonce()}'))".replace("'", '"') for _ in range(count)])
+
+    def other(peer: Peer, count: int) -> Callable[[], float]:
+        return lambda: bench.peer(peer, [f"RUN true {nonce()}" for _ in range(count)])
+
+    for count in (1, 20):
+        variants = {"obuild": obuild(count)} | {peer.name: other(peer, count) for peer in bench.others}
+        rows = turns(5, variants)
+        table = Table(f"{count} cold step{'s' if count > 1 else ''}")
+        for row in rows.values():
+            table.add(row, rows["obuild"])
+
+
+def cached(bench: Bench) -> None:
+    """A fully cached 20-step build beside `python -c pass`."""
+    ops = [f'(run (shell "true {nonce()}"))' for _ in range(20)]
+    lines = [f"RUN true {nonce()}" for _ in range(20)]
+    variants: dict[str, Callable[[], float]] = {
+        "python -c pass": lambda: run([sys.executable, "-c", "pass"]),
+        "obuild": lambda: bench.obuild(ops),
+    }
+    variants |= {peer.name: (lambda peer=peer: bench.peer(peer, lines)) for peer in bench.others}
+    rows = turns(15, variants)
+    table = Table("20 steps, all cached")
+    for row in rows.values():
+        table.add(row, rows["python -c pass"], "<= 5x" if row.name == "obuild" else "")
+
+
+def chain(bench: Bench) -> None:
+    """450 steps: what the last ones cost beside the first."""
+    import json
+
+    ops = [f'(run (shell "echo {nonce()} > /file-{number}"))' for number in range(450)]
+    argv = [OBUILD, "build", "--progress", "json", "--store", bench.store, "-f", bench.spec(ops), bench.context]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    seconds = [event["seconds"] for event in events if event["event"] == "step" and event["op"] == "run"]
+    first, last = Row("steps 1 to 50", seconds[:50]), Row("steps 401 to 450", seconds[-50:])
+    table = Table("a chain of 450 steps")
+    table.add(first)
+    table.add(Row("steps 201 to 250", seconds[200:250]), first)
+    table.add(last, first, "<= 1.5x")
+
+
+def small_files(folder: str) -> None:
+    """5,000 files of 30 MB in all."""
+    for number in range(5000):
+        path = Path(f"{folder}/dir{number // 100}/file{number}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.urandom(6000))
+
+
+def copies(bench: Bench) -> None:
+    """A copy of 5,000 small files, and of one file of 500 MB, cold and unchanged."""
+    context = f"{bench.folder}/small"
+    small_files(f"{context}/tree")
+    _copies(bench, context, "5,000 small files", lambda: small_change(f"{context}/tree"))
+    context = f"{bench.folder}/large"
+    os.makedirs(f"{context}/tree")
+    subprocess.run(["dd", "if=/dev/urandom", f"of={context}/tree/file", "bs=1M", "count=477", "status=none"], check=True)
+    _copies(bench, context, "a 500 MB file", lambda: large_change(f"{context}/tree/file"))
+
+
+def small_change(folder: str) -> None:
+    """Every file anew, as after a checkout."""
+    shutil.rmtree(folder)
+    small_files(folder)
+    time.sleep(0.1)
+
+
+def large_change(path: str) -> None:
+    """Another content, all of it in the page cache."""
+    with open(path, "r+b") as file:
+        file.write(os.urandom(4096))
+    time.sleep(0.1)
+
+
+def _copies(bench: Bench, context: str, what: str, change: Callable[[], None]) -> None:
+    def cp() -> float:
+        shutil.rmtree(f"{bench.folder}/cp", ignore_errors=True)
+        return run(["cp", "-a", f"{context}/tree", f"{bench.folder}/cp"])
+
+    def cold() -> float:
+        change()
+        return bench.obuild(["(copy (src tree) (dst /copied))"], context=context)
+
+    def again() -> float:
+        return bench.obuild(["(copy (src tree) (dst /copied))"], context=context)
+
+    variants: dict[str, Callable[[], float]] = {
+        "start-up (base alone, cached)": lambda: bench.obuild([]),
+        "obuild, cold": cold,
+        "cp -a": cp,
+        "obuild, unchanged": again,
+    }
+    for peer in bench.others:
+        variants[f"{peer.name}, unchanged"] = lambda peer=peer: bench.peer(peer, ["COPY tree /copied"], context=context)
+    rows = turns(5, variants)
+    table = Table(f"copy of {what}")
+    table.add(rows["obuild, cold"], rows["cp -a"], "<= 1.5x")
+    for name in list(variants)[2:]:
+        table.add(rows[name], rows["start-up (base alone, cached)"], "<= 30 ms more" if name == "obuild, unchanged" else "")
+    table.add(rows["start-up (base alone, cached)"])
+
+
+def failing(bench: Bench) -> None:
+    """A failing step tried again behind a cached prefix."""
+    prefix = f'(run (shell "true {nonce()}"))'
+    variants: dict[str, Callable[[], float]] = {
+        "start-up (base alone, cached)": lambda: bench.obuild([]),
+        "one cold step": lambda: bench.obuild([prefix, f'(run (shell "true {nonce()}"))']),
+        "failing step, again": lambda: bench.obuild([prefix, '(run (shell "false"))'], status=1),
+    }
+    for peer in bench.others:
+        status = 125 if peer.name == "buildah" else 1
+        lines = [f"RUN true {nonce()}", "RUN false"]
+        variants[peer.name] = lambda peer=peer, lines=lines, status=status: _any_failure(bench, peer, lines)
+    rows = turns(7, variants)
+    table = Table("a failing step, tried again")
+    for row in rows.values():
+        table.add(row, rows["one cold step"])
+
+
+def _any_failure(bench: Bench, peer: Peer, lines: list[str]) -> float:
+    start = time.perf_counter()
+    try:
+        bench.peer(peer, lines)
+    except SystemExit:
+        return time.perf_counter() - start
+    raise SystemExit(f"{peer.name} did not fail")
+
+
+def deleting(bench: Bench) -> None:
+    """Deleting a chain of 20 steps."""
+    from obuild.store import open_store
+
+    row = Row("delete a 20-step chain")
+    for _ in range(5):
+        first = nonce()
+        bench.obuild([f'(run (shell "true {first} > /f{number}"))' for number in range(20)])
+        store = open_store(bench.store)
+        layers = sorted(store.layers(), key=lambda layer: layer.meta()["created"])[-20:]
+        start = time.perf_counter()
+        store.delete(layers[0].id, children=True)
+        row.seconds.append(time.perf_counter() - start)
+    Table("deleting").add(row, bar="<= 50 ms")
+
+
+def sharing(bench: Bench) -> None:
+    """Eight builds with one prefix, at once, as processes and beside one build."""
+
+    def ops(prefix: str, last: str) -> list[str]:
+        shared = [f'(run (shell "sleep 0.2; true {prefix}-{number}"))' for number in range(5)]
+        return [*shared, f'(run (shell "sleep 1; true {last}"))']
+
+    def many(count: int) -> Callable[[], float]:
+        def go() -> float:
+            prefix, start = nonce(), time.perf_counter()
+            lists = [ops(prefix, nonce()) for _ in range(count)]
+            threads = [
+                threading.Thread(target=bench.obuild, args=(item,), kwargs={"name": f"spec{number}"})
+                for number, item in enumerate(lists)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            return time.perf_counter() - start
+
+        return go
+
+    rows = turns(3, {"one build": many(1), "two processes": many(2), "eight processes": many(8)})
+    table = Table("builds that share a prefix of five steps")
+    for row in rows.values():
+        table.add(row, rows["one build"], "<= 1.2x" if row.name != "one build" else "")
+
+
+ALL = {f.__name__: f for f in (cached, steps, failing, copies, chain, deleting, sharing)}
+
+
+def main(names: list[str]) -> None:
+    """Run the benchmarks named, or all."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, peers() as others:
+        bench = Bench(folder, others)
+        bench.obuild([])
+        for name in names or ALL:
+            ALL[name](bench)

@@ -1,0 +1,190 @@
+"""Commands about what is in a store: `ls`, `show`, `log`, `df`, `prune`, `delete`, `clean`, `fsck`, `export`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+from obuild.cli.option import Argument, Command, Option, duration, jobs, size
+from obuild.cli.show import write
+from obuild.cli.where import STORE, find_layer, open_named_store, seconds_text, size_text
+from obuild.errors import UsageError
+from obuild.value import fields
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from obuild.cancel import Cancel
+    from obuild.store import Layer, Store
+
+__all__ = ["COMMANDS", "write_layer"]
+
+
+def ls(*, store: str, json: bool, failed: bool) -> int:
+    """List layers, the one used last at the end."""
+    opened = open_named_store(store)
+    layers = opened.failed() if failed else opened.layers()
+    rows = sorted(((os.stat(f"{layer.path}/layer.json").st_mtime, layer) for layer in layers), key=lambda row: row[0])
+    if json:
+        for used, layer in rows:
+            _object({"used": round(used, 3), "path": layer.path, **layer.meta()})
+        return 0
+    for used, layer in rows:
+        meta = layer.meta()
+        text = " ".join(str(meta.get("text", "")).split())
+        what = f"{meta.get('op', ''):4} {text}"
+        name = layer.id if "/" in layer.id else layer.id[:12]
+        print(f"{name}  {seconds_text(time.time() - used):>8} ago  {size_text(meta.get('size', 0)):>9}  {what[:80]}")
+    if not rows:
+        print("nothing here yet" if not failed else "no failed steps are kept", file=sys.stderr)
+    return 0
+
+
+def show(*, store: str, layer: str) -> int:
+    """Print all that is known of a layer, as JSON."""
+    found = find_layer(open_named_store(store), layer)
+    env = dict(found.env())
+    _object({"path": found.path, **found.meta(), **({"env": env} if env else {})}, indent=2)
+    return 0
+
+
+def log(*, store: str, layer: str) -> int:
+    """Print the build log of a layer or of a failed step."""
+    with open(find_layer(open_named_store(store), layer).log, "rb", buffering=0) as file:
+        while piece := file.read(1 << 16):
+            write(1, piece)
+    return 0
+
+
+def df(*, store: str, json: bool) -> int:
+    """Print what takes how much room."""
+    usage = open_named_store(store).usage()
+    facts: dict[str, Any] = {name: getattr(usage, name) for name in fields(usage)}
+    if json:
+        _object(facts)
+        return 0
+    for name, number in facts.items():
+        print(f"{name:8} {size_text(number):>10}")
+    return 0
+
+
+def prune(
+    *, store: str, max_age: float | None, max_count: int | None, max_size: int | None, dry_run: bool, json: bool
+) -> int:
+    """Delete what was used least recently until the bounds hold."""
+    if max_age is None and max_count is None and max_size is None:
+        raise UsageError("nothing to prune by", hint="give --max-age, --max-count or --max-size")
+    opened = open_named_store(store)
+    pruned = opened.prune(max_age=max_age, max_count=max_count, max_size=max_size, dry_run=dry_run)
+    for item in pruned:
+        if json:
+            _object({name: getattr(item, name) for name in fields(item)})
+        else:
+            print(f"{'would delete' if dry_run else 'deleted'} {item.kind} {item.id} ({size_text(item.size)})")
+    if not json:
+        print(f"{len(pruned)} items, {size_text(sum(item.size for item in pruned))}")
+    return 0
+
+
+def delete(*, store: str, layers: tuple[str, ...], children: bool) -> int:
+    """Delete layers."""
+    opened = open_named_store(store)
+    ids = [find_layer(opened, text).id for text in layers]
+    gone: set[str] = set()
+    for name in ids:
+        if name not in gone:  # a child of the one before
+            gone.update(opened.delete(name, children=children))
+    for name in sorted(gone):
+        print(f"deleted {name}")
+    return 0
+
+
+def clean(*, store: str) -> int:
+    """Delete everything that is not in use."""
+    pruned = open_named_store(store).prune(max_count=0, max_age=0)
+    print(f"{len(pruned)} items, {size_text(sum(item.size for item in pruned))}")
+    return 0
+
+
+def fsck(*, store: str, repair: bool, json: bool) -> int:
+    """Look for damage; 1 when there is some that was not repaired."""
+    found = open_named_store(store).fsck(repair=repair)
+    for finding in found:
+        if json:
+            _object({"path": finding.path, "message": finding.message, "repaired": finding.repaired})
+        else:
+            print(f"{finding.path}: {finding.message}{' (repaired)' if finding.repaired else ''}")
+    left = sum(not finding.repaired for finding in found)
+    if not json:
+        print("nothing is wrong" if not found else f"{len(found)} findings, {left} not repaired")
+    return 1 if left else 0
+
+
+def export(*, store: str, layer: str, format: str, output: str) -> int:
+    """Write the whole tree of a layer somewhere else."""
+    opened = open_named_store(store)
+    write_layer(opened, find_layer(opened, layer), format, output)
+    return 0
+
+
+def write_layer(store: Store, layer: Layer, format: str, output: str, cancel: Cancel | None = None) -> None:
+    """Write a layer's whole tree, with the environment, user and directory that its last step had."""
+    from obuild.export import export
+    from obuild.image import Image
+
+    place = layer.meta().get("context", {})
+    uid, gid = place.get("user", (0, 0))
+    image = Image(
+        env=layer.env() or tuple((name, text) for name, text in place.get("env", ())),
+        user="" if (uid, gid) == (0, 0) else f"{uid}:{gid}",
+        workdir=place.get("workdir", "/"),
+    )
+    with store.view(layer) as tree:
+        export(tree, image, output, format, cancel=cancel)
+
+
+def _object(facts: dict[str, Any], indent: int | None = None) -> None:
+    write(1, json.dumps(facts, indent=indent).encode() + b"\n")
+
+
+JSON = Option(("--json",), "One JSON object a line.", None)
+
+COMMANDS = {
+    "ls": Command(ls, "List layers.", (STORE, JSON, Option(("--failed",), "The trees of failed steps.", None))),
+    "show": Command(show, "Print what is known of a layer.", (STORE,), (Argument("layer"),)),
+    "log": Command(log, "Print the log of a layer.", (STORE,), (Argument("layer"),)),
+    "df": Command(df, "Print what takes how much room.", (STORE, JSON)),
+    "prune": Command(
+        prune,
+        "Delete what was used least recently.",
+        (
+            STORE,
+            Option(("--max-age",), "Delete what was not used for TIME, such as 7d.", duration, metavar="TIME"),
+            Option(("--max-count",), "Keep at most so many layers.", jobs, metavar="NUMBER"),
+            Option(("--max-size",), "Keep at most SIZE, such as 20G.", size, metavar="SIZE"),
+            Option(("--dry-run",), "Only say what would be deleted.", None),
+            JSON,
+        ),
+    ),
+    "delete": Command(
+        delete,
+        "Delete layers.",
+        (STORE, Option(("--children",), "Also all that was made from them.", None)),
+        (Argument("layers", "+"),),
+    ),
+    "clean": Command(clean, "Delete everything that is not in use.", (STORE,)),
+    "fsck": Command(fsck, "Look for damage.", (STORE, Option(("--repair",), "Put it right.", None), JSON)),
+    "export": Command(
+        export,
+        "Write the tree of a layer as a directory, a tar, an OCI layout or a Docker archive.",
+        (
+            STORE,
+            Option(("--format",), "What to write.", default="dir", choices=("dir", "tar", "oci", "docker")),
+            Option(("-o", "--output"), "Where to; - is standard output for tar.", required=True, metavar="DEST"),
+        ),
+        (Argument("layer"),),
+    ),
+}
