@@ -46,6 +46,8 @@ def open_repository(text: str, cache: str) -> Repository:
 
 def _open_source(text: str, cache: Cache) -> Source:
     path, revision, git = _parse(text)
+    if not path:
+        raise UsageError(f'"{text}" names no opam repository', hint="give a directory, a git repository or a tar file")
     folder = git_folder(path)
     if git or revision or (folder == path and folder):
         if not folder:

@@ -32,12 +32,12 @@ class GitSource:
     def __init__(self, folder: str, revision: str) -> None:
         """`folder` is what `git_folder` says. Raises `UsageError` when there is no such commit."""
         self._folder = folder
+        self._place = os.path.dirname(folder) or "." if os.path.basename(folder) == ".git" else folder
         self._opened: Any = None
         self.commit = _head(folder) if not revision else revision if _COMMIT(revision) else ""
         if not self.commit:
             self.commit = self._resolve(revision or "HEAD")
-        base = os.path.dirname(folder) if os.path.basename(folder) == ".git" else folder
-        self.where = f"{base}@{self.commit[:12]}"
+        self.where = f"{self._place}@{self.commit[:12]}"
 
     def identity(self) -> str:
         """The commit, in this very repository: another one may not have it."""
@@ -61,8 +61,9 @@ class GitSource:
         """The id that the tree has."""
         return id
 
-    def remember(self) -> None:
-        """Trees are quick to read."""
+    def remember(self) -> str:
+        """What a scan has seen is what the identity says."""
+        return self.identity()
 
     def shown(self, path: str) -> str:
         """As in `git show`."""
@@ -88,7 +89,7 @@ class GitSource:
         except (KeyError, ValueError, pygit2.GitError):
             known = [name.rpartition("/")[2] for name in repository.references]
             hint = nearest(revision, known) or "give a branch, a tag or a commit"
-            raise UsageError(f'no commit "{revision}" in "{self._folder}"', hint=hint) from None
+            raise UsageError(f'no commit "{revision}" in "{self._place}"', hint=hint) from None
 
     def _tree(self) -> Any:
         import pygit2
@@ -96,7 +97,7 @@ class GitSource:
         try:
             return self._repository()[self.commit].peel(pygit2.Tree)
         except (KeyError, ValueError, pygit2.GitError):
-            raise UsageError(f'no commit "{self.commit}" in "{self._folder}"', hint="fetch it first") from None
+            raise UsageError(f'no commit "{self.commit}" in "{self._place}"', hint="fetch it first") from None
 
     def _object(self, id: bytes, path: str) -> Any:
         import pygit2

@@ -43,7 +43,7 @@ class Source(Protocol):
     root: bytes
 
     def identity(self) -> str:
-        """A name for all the contents together, "" when only looking at them can tell whether they changed."""
+        """A name for all the contents together, "" when only a scan can tell what they are."""
 
     def entries(self, path: str, id: bytes) -> list[Entry]:
         """(name, kind, id) of everything in a directory. Raises `OpamError`."""
@@ -57,8 +57,8 @@ class Source(Protocol):
     def blob_id(self, path: str, id: bytes) -> bytes:
         """The git id of a file's contents, computed where the source does not know it."""
 
-    def remember(self) -> None:
-        """A scan has ended: keep what makes the next one quicker."""
+    def remember(self) -> str:
+        """A scan has ended: keep what makes the next one quicker, and say what `identity` will be until then."""
 
     def shown(self, path: str) -> str:
         """The path as messages name it."""
@@ -74,7 +74,6 @@ def scan(source: Source) -> Listing:
     search = _Search(source, places, notes)
     for entry in sorted(source.entries(top[0], top[2])):
         search.visit("packages", top[0], entry, 1)
-    source.remember()
     return _packages(places, notes), tuple(notes)
 
 

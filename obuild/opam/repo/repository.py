@@ -44,15 +44,17 @@ class Repository:
 
     @cached_property
     def _listing(self) -> Listing:
+        with _without_collector():
+            return self._list()
+
+    def _list(self) -> Listing:
         identity = self._source.identity()
-        name = f"listing-{zlib.crc32(identity.encode(errors='surrogateescape')):08x}"
-        kept = self._cache.load(name) if identity else None
+        kept = self._cache.load(_record(identity)) if identity else None
         if kept and kept[0] == identity:
             return kept[1]  # type: ignore[no-any-return]
-        with _without_collector():
-            listing = scan(self._source)
-        if identity:
-            self._cache.save(name, (identity, listing), keep=LISTINGS)
+        listing = scan(self._source)
+        identity = self._source.remember()
+        self._cache.save(_record(identity), (identity, listing), keep=LISTINGS)
         return listing
 
     @property
@@ -198,6 +200,11 @@ class Repository:
             if row:
                 found[name] = row
         return found
+
+
+def _record(identity: str) -> str:
+    """Where the cache has the listing of this identity, or of another one."""
+    return f"listing-{zlib.crc32(identity.encode(errors='surrogateescape')):08x}"
 
 
 def _key(name: str, version: str, place: Place) -> bytes:

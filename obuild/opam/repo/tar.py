@@ -61,8 +61,9 @@ class TarSource:
         """The id that git would give to the contents."""
         return blob_id(self._contents[path])
 
-    def remember(self) -> None:
-        """A tar is known by its times."""
+    def remember(self) -> str:
+        """What a scan has seen is what the identity says."""
+        return self.identity()
 
     def shown(self, path: str) -> str:
         """As in messages of git."""
