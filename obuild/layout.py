@@ -25,14 +25,14 @@ class _Piece:
     """What is printed in one go, an atom or a comment as `text`, or a list of such `items`.
 
     `glued` comments stay on the line of what stands before them; after an `ends_line` one a new line must begin;
-    `spaced` pieces had a blank line above; `verbatim` texts are not to be touched, and those to `fold` may take several lines.
+    `spaced` pieces had a blank line above; `verbatim` texts are not to be touched, `fold` ones may be split.
     """
 
-    __slots__ = ("comment", "ends_line", "fold", "glued", "items", "spaced", "text", "verbatim")
+    __slots__ = ("body", "comment", "ends_line", "fold", "glued", "items", "spaced", "text", "verbatim")
 
     def __init__(self, text: str, items: list[_Piece] | None = None, *, verbatim: bool = False) -> None:
         self.text, self.items, self.verbatim = text, items, verbatim
-        self.comment = self.glued = self.ends_line = self.spaced = self.fold = False
+        self.comment = self.glued = self.ends_line = self.spaced = self.fold = self.body = False
 
     @property
     def is_stage(self) -> bool:
@@ -64,10 +64,17 @@ def _whole(piece: _Piece, column: int) -> str:
 
 def _made(tree: Tree, fold: bool) -> _Piece:
     if not isinstance(tree, str):
-        return _Piece("", [_made(node, fold) for node in tree])
+        return _list([_made(node, fold) for node in tree])
     piece = _Piece(tree)
     piece.fold = fold
     return piece
+
+
+def _list(items: list[_Piece]) -> _Piece:
+    words = [item for item in items if not item.comment]
+    if len(words) > 2 and words[0].text == "build":
+        words[2].body = True
+    return _Piece("", items)
 
 
 def _read(source: Source) -> list[_Piece]:
@@ -96,7 +103,7 @@ class _Gathering:
 
     def _piece(self, node: Node) -> _Piece:
         if isinstance(node, List):
-            return _Piece("", self.within(node, node.offset + 1, node.end - 1))
+            return _list(self.within(node, node.offset + 1, node.end - 1))
         return _Piece(self.text[node.offset : node.end], verbatim=True)
 
     def _comments(self, pieces: list[_Piece], start: int, end: int) -> int:
@@ -136,7 +143,8 @@ def _must_break(piece: _Piece) -> bool:
         return True
     words = [item for item in items if not item.comment]
     name = words[0].text if words else ""
-    return (name == "run" and len(words) > 2) or (name == "build" and words[-1].items is not None)
+    several = piece.body or name == "run"
+    return (several and len(words) > (1 if piece.body else 2)) or (name == "build" and words[-1].items is not None)
 
 
 def _flat(piece: _Piece, column: int) -> str:

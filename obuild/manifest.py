@@ -232,6 +232,7 @@ class Index:
 
     def _save(self, part: str, data: dict[str, Any]) -> None:
         packed = marshal.dumps(data)
+        os.makedirs(os.path.dirname(self._path), exist_ok=True)
         disk.write_atomic(f"{self._path}.{part}", hashlib.sha256(packed).digest() + packed)
 
 

@@ -103,9 +103,10 @@ class _Headers:
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             return None
         except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
-            if self._checked or not begin:
+            if self._checked:
                 return None
-            raise FetchError(f'"{self._name}" was cut off: it has no end mark') from None
+            wrong = "was cut off: it has no end mark" if begin else "is empty"
+            raise FetchError(f'"{self._name}" {wrong}') from None
         except MALFORMED as error:
             if not begin:
                 raise FetchError(f'"{self._name}" is not a tar archive') from None
@@ -242,18 +243,18 @@ class _Tree:
 
     def hide(self, folder: str, leaf: str) -> None:
         """Do what a whiteout says."""
+        name = leaf.removeprefix(WHITEOUT)
+        if name in ("", ".", ".."):
+            raise ValueError("it takes away no file")
         try:
             fd = self._resolve(folder, make=False)
         except (FileNotFoundError, NotADirectoryError):
             return
         try:
             if leaf == OPAQUE:
-                for name in os.listdir(fd):
-                    self._hide(posixpath.join(folder, name), name, fd)
+                for child in os.listdir(fd):
+                    self._hide(posixpath.join(folder, child), child, fd)
             elif not leaf.startswith(BOOKKEEPING):
-                name = leaf.removeprefix(WHITEOUT)
-                if name in ("", ".", ".."):
-                    raise ValueError("it takes away no file")
                 self._hide(posixpath.join(folder, name), name, fd)
         finally:
             os.close(fd)

@@ -8,12 +8,18 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from obuild.cancel import Cancel
 from obuild.disk import Lock
+from obuild.errors import ObuildError
+from obuild.sandbox import Process, Sandbox, open_sandbox
 
 CACHE = Path(os.environ.get("OBUILD_TESTS_CACHE", "/var/tmp/obuild-tests"))
 """Shared by all test runs on this machine."""
@@ -95,3 +101,82 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no recordings of real tools: OBUILD_SHARED_DATA names their directory")
     return folder
+
+
+PATH_ONLY = (("PATH", "/bin:/usr/bin"),)
+Run = Callable[..., tuple[int, bytes]]
+
+
+@pytest.fixture(params=[pytest.param(name, marks=needs(name, "tini-static")) for name in ("crun", "runc")])
+def runtime(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[Path]:
+    """A state directory, in which nothing may be left when the test ends."""
+    yield tmp_path / "state"
+    left = [path.name for path in (tmp_path / "state").iterdir()] if (tmp_path / "state").exists() else []
+    assert [name for name in left if name != "networks"] == []
+    assert [path for path in Path("/sys/fs/cgroup").glob("*/obuild-*") if path.is_dir()] == []
+
+
+@pytest.fixture
+def sandbox(runtime: str, state: Path) -> Sandbox:
+    return open_sandbox(runtime, state=str(state))
+
+
+@pytest.fixture
+def run(sandbox: Sandbox, tiny_rootfs: Path) -> Run:
+    """Run a shell script, or `argv`, in the tiny root; its status and output."""
+
+    def run(
+        script: str = "", *, cancel: Cancel | None = None, stdin: int | None = None, **given: Any
+    ) -> tuple[int, bytes]:
+        output: list[bytes] = []
+        process = Process(**{"argv": ("/bin/sh", "-c", script), "env": PATH_ONLY, **given})
+        status = sandbox.run(process, str(tiny_rootfs), output.append, cancel=cancel, stdin=stdin)
+        return status, b"".join(output)
+
+    return run
+
+
+def alive(mark: str) -> list[str]:
+    """The processes of this machine with `mark` among their arguments."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if mark.encode() in words:
+            found.append(path.parent.name)
+    return found
+
+
+def soon(condition: Callable[[], bool]) -> bool:
+    """Whether a condition comes true within ten seconds."""
+    for _ in range(500):
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def tree(root: Path) -> dict[str, tuple[Any, ...]]:
+    """Everything below `root` with type, mode, owner and times."""
+    found = {}
+    for directory, names, files in os.walk(root):
+        for name in (".", *names, *files):
+            path = os.path.join(directory, name)
+            info = os.lstat(path)
+            found[os.path.relpath(path, root)] = (info.st_mode, info.st_uid, info.st_size, info.st_mtime_ns)
+    return found
+
+
+@contextmanager
+def refused(kind: type[ObuildError], message: str) -> Iterator[None]:
+    """The block raises just this error."""
+    with pytest.raises(kind) as error:
+        yield
+    assert str(error.value) == message

@@ -18,8 +18,8 @@ LEVELS = [
     ["errors", "value"],
     ["system", "kernel", "disk", "log", "cancel", "flight", "sexp"],
     ["docker_engine", "spec", "dockerfile", "step", "archive"],
-    ["store", "sandbox", "fetch", "manifest", "copy", "export", "opam"],
-    ["build", "plan"],
+    ["store", "sandbox", "fetch", "manifest", "copy", "source", "export", "opam"],
+    ["build", "stage", "plan"],
     ["runs"],
     ["cli", "__main__"],
 ]

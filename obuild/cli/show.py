@@ -44,7 +44,8 @@ class Plain(Reporter):
         self._say(text, NOTE)
 
     def output(self, data: bytes) -> None:
-        self._put(data, line=False)
+        if data:
+            self._put(data, line=False)
 
     def branch(self, name: str) -> Plain:
         branch = type(self)(color=self._color, parent=self)

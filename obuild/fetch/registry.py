@@ -78,6 +78,7 @@ def _failure(reference: Reference, said: str) -> FetchError:
     last = said.rpartition("\n")[2]
     _, found, message = last.partition('msg="')
     message = message.removesuffix('"').replace('\\"', '"') if found else last
+    message = message.rpartition(f'"docker://{reference}": ')[2]
     hint = ""
     if any(word in message.lower() for word in ("unauthorized", "denied", "authentication required")):
         hint = "check the name; if the image is private, log in with `skopeo login` or `docker login`"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from obuild.errors import UsageError, nearest
 from obuild.opam.effective import effective_items, effective_text
 from obuild.opam.format import WIDTHS, format_items
+from obuild.opam.package import name_key
 from obuild.value import value
 
 TYPE_CHECKING = False
@@ -23,6 +24,8 @@ __all__ = [
     "explain",
     "format_difference",
     "format_explanation",
+    "format_ids",
+    "listing",
 ]
 
 
@@ -65,6 +68,11 @@ class Difference:
     dependencies: tuple[DependencyChange, ...]
 
 
+def listing(found: BuildIds) -> dict[str, str | None]:
+    """The build-ids under `name.version`, as JSON has them: None where there is none."""
+    return {str(package): found.ids[package] for package in found.ids}
+
+
 def explain(found: BuildIds, name: str) -> Explanation:
     """What the build-id of the package of this name, or `name.version`, was made of. Raises `UsageError`."""
     package = next((item for item in found.ids if name in (item.name, str(item))), None)
@@ -86,7 +94,7 @@ def explain(found: BuildIds, name: str) -> Explanation:
 def differences(old: BuildIds, new: BuildIds) -> tuple[Difference, ...]:
     """Every package whose build-id is not the same in both sets, with the reason, in the order of names."""
     before, after = ({package.name: package for package in side.ids} for side in (old, new))
-    names = sorted({*before, *after})
+    names = sorted({*before, *after}, key=name_key)
     pairs = [(before.get(name), after.get(name)) for name in names]
     return tuple([_difference(old, new, a, b) for a, b in pairs if not (a and b and old.ids[a] == new.ids[b])])
 
@@ -123,6 +131,13 @@ def _dependencies(old: BuildIds, new: BuildIds, a: Package, b: Package) -> Itera
         one, other = before.get(name), after.get(name)
         if not (one and other and old.ids[one] == new.ids[other] is not None):
             yield DependencyChange(one, other)
+
+
+def format_ids(found: BuildIds) -> str:
+    """The build-ids for a reader, a package a line; with the reason where there is none."""
+    width = max((len(str(package)) for package in found.ids), default=0)
+    texts = {package: text or f"- ({found.undefined[package]})" for package, text in found.ids.items()}
+    return "\n".join([f"{package!s:{width}}  {text}" for package, text in texts.items()])
 
 
 def format_explanation(explanation: Explanation) -> str:

@@ -18,15 +18,18 @@ _OPPOSITE = {"=": "!=", "!=": "=", ">=": "<", ">": "<=", "<=": ">", "<": ">="}
 
 def with_ocaml_version(value: Value, available: Filter) -> Filter:
     """`available` and what `ocaml-version:` asks for. Raises `WrongShape`."""
-    items = elements(value, 1)
-    return _and(_joined("&", [_read(item, _ocaml_version, "&", negated=False) for item in items]), available)
+    return _and(_read_all(elements(value, 1), _ocaml_version, "&", negated=False), available)
 
 
 def with_os(value: Value, available: Filter) -> Filter:
-    """`available` and what `os:` asks for, nothing when that is empty. Raises `WrongShape`."""
-    items = elements(value, 0) if isinstance(value, tuple) and value[0] == "list" else (value,)
-    parts = [_read(item, _os, "|", negated=False) for item in items]
-    return _and(_joined("|", parts), available) if any(part is not None for part in parts) else available
+    """`available` and what `os:` asks for, nothing when that is an empty list. Raises `WrongShape`."""
+    match value:
+        case ("list", ()):
+            return available
+        case ("list", items):
+            return _and(_read_all(items, _os, "|", negated=False), available)
+        case _:
+            return _and(_read(value, _os, "|", negated=False), available)
 
 
 def _ocaml_version(value: Value, negated: bool) -> Filter:
@@ -40,28 +43,29 @@ def _os(value: Value, negated: bool) -> Filter:
     return ("relop", "!=" if negated else "=", ("ident", "os"), read_text(value))
 
 
-def _read(value: Value, leaf: Callable[[Value, bool], Filter], join: str, *, negated: bool) -> Filter | None:
-    """The filter that an old constraint means; a group's elements are joined by `join`. None when it is empty."""
+def _read(value: Value, leaf: Callable[[Value, bool], Filter], join: str, *, negated: bool) -> Filter:
+    """The filter that an old constraint means; the elements of a group are joined by `join`."""
     match value:
         case ("logop", op, left, right):
-            parts = [_read(left, leaf, join, negated=negated), _read(right, leaf, join, negated=negated)]
+            opposite = {"&": "|", "|": "&"}[op] if negated else op
+            return ("logop", opposite, *[_read(side, leaf, join, negated=negated) for side in (left, right)])
         case ("group", inner):
-            op, parts = join, [_read(item, leaf, join, negated=negated) for item in inner]
+            return _read_all(inner, leaf, join, negated=negated)
         case ("pfxop", "!", inner):
             return _read(inner, leaf, join, negated=not negated)
         case _:
             return leaf(value, negated)
-    return _joined({"&": "|", "|": "&"}[op] if negated else op, parts)
 
 
-def _joined(op: str, parts: Iterable[Filter | None]) -> Filter | None:
-    result: Filter | None = None
-    for part in parts:
-        if part is not None:
-            result = part if result is None else ("logop", op, result, part)
+def _read_all(values: Iterable[Value], leaf: Callable[[Value, bool], Filter], join: str, *, negated: bool) -> Filter:
+    """The filters of several constraints joined; of none at all, true."""
+    op = {"&": "|", "|": "&"}[join] if negated else join
+    parts = [_read(value, leaf, join, negated=negated) for value in values]
+    result: Filter = parts[0] if parts else True
+    for part in parts[1:]:
+        result = ("logop", op, result, part)
     return result
 
 
-def _and(added: Filter | None, available: Filter) -> Filter:
-    first: Filter = True if added is None else added
-    return first if available is True else ("logop", "&", first, available)
+def _and(added: Filter, available: Filter) -> Filter:
+    return added if available is True else ("logop", "&", added, available)

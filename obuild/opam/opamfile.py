@@ -6,6 +6,7 @@ counts, of an `x-` field the last. The package's name and version come from its 
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 
 from obuild.opam.field import READERS, read_depexts, valid_rewrite
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 __all__ = ["FLAGS", "OpamFile", "commands"]
+
+_NUMBERS = re.compile(r"[0-9.]*")
 
 FLAGS = ("light-uninstall", "verbose", "plugin", "compiler", "conf", "avoid-version", "deprecated")
 """The flags that opam knows, in its order; others are dropped."""
@@ -177,7 +180,7 @@ class OpamFile:
         versions = [item[2] for item in self.items if item[0] == "field" and item[1] == "opam-version"]
         if len(versions) != 1 or not isinstance(versions[0], str):
             return 'the field "opam-version" must be there once, with a string'
-        if holds(".".join(versions[0].split(".")[:2]), ">", "2.0"):
+        if holds(_without_patch(versions[0]), ">", "2.0"):
             return f'the file is written for opam {versions[0]}, and only "2.0" is read'
         if self.url and self.url.subpath:
             return 'the field "subpath" of "url" needs a newer opam-version'
@@ -189,6 +192,12 @@ class OpamFile:
         if level >= "2.2" and rewrite is not None and not valid_rewrite(rewrite):
             return 'the field "x-env-path-rewrite" must be a list of rules: [NAME false] or [NAME separator format]'
         return ""
+
+
+def _without_patch(version: str) -> str:
+    """The first two numbers of a version; what stands after them does not change the format of files."""
+    numbers = version.split(".", 2)
+    return ".".join(numbers[:2]) if len(numbers) > 2 else _NUMBERS.match(version)[0]  # type: ignore[index]
 
 
 def commands(values: Iterable[Value], lookup: Lookup) -> tuple[tuple[str, ...], ...]:

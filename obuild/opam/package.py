@@ -70,23 +70,21 @@ def parse_package(text: str) -> Package:
 
 
 def parse_packages(text: str, path: str) -> tuple[Package, ...]:
-    """The packages of a text with one `name.version` a line; `#` begins a comment, blank lines are nothing.
+    """The packages of a text with a `name.version` a line, or several; `#` begins a comment, blank lines are nothing.
 
     Raises `UsageError` with every bad line, and for two versions of one name: no switch can have both installed.
     """
     found: dict[str, Package] = {}
     problems: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
-        word = line.partition("#")[0].strip()
-        if not word:
-            continue
-        try:
-            package = parse_package(word)
-        except UsageError as error:
-            problems.append(f"{path}:{number}: {error}" + (f"; {error.hint}" if error.hint else ""))
-            continue
-        if found.setdefault(package.name, package) != package:
-            problems.append(f'{path}:{number}: "{package}" beside "{found[package.name]}"')
+        for word in line.partition("#")[0].split():
+            try:
+                package = parse_package(word)
+            except UsageError as error:
+                problems.append(f"{path}:{number}: {error}" + (f"; {error.hint}" if error.hint else ""))
+            else:
+                if found.setdefault(package.name, package) != package:
+                    problems.append(f'{path}:{number}: "{package}" beside "{found[package.name]}"')
     if problems:
         raise UsageError("\n".join(problems))
     return tuple(found.values())

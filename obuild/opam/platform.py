@@ -9,9 +9,9 @@ from obuild.value import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["Platform", "parse_os_release", "parse_platform", "platform_of"]
+__all__ = ["Platform", "parse_os_release", "parse_platform", "parse_variables", "platform_of"]
 
 _ARCHITECTURES = {
     **dict.fromkeys(("x86_64", "amd64", "x64"), "x86_64"),
@@ -34,6 +34,7 @@ _FAMILIES = {
 }
 _UNKNOWN = "unknown"
 _KEY = re.compile(r"([a-z0-9][a-z0-9_-]*)-([A-Za-z0-9][A-Za-z0-9_.~]*)-([a-z0-9_]+)").fullmatch
+_VARIABLE = re.compile(r"[A-Za-z0-9_-]*[A-Za-z][A-Za-z0-9_-]*").fullmatch
 _ASSIGNMENT = re.compile(r"""([A-Za-z_][A-Za-z0-9_]*)=(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|(\S*))\s*""").fullmatch
 
 
@@ -91,6 +92,17 @@ def platform_of(os_release: str, machine: str) -> Platform:
     version = fields.get("VERSION_ID", "").lower() or _UNKNOWN
     release = version if version != _UNKNOWN else fields.get("VERSION_CODENAME", "").lower() or _UNKNOWN
     return Platform(distribution, release, _ARCHITECTURES.get(machine.lower(), machine.lower()), family, version)
+
+
+def parse_variables(texts: Iterable[str]) -> dict[str, str]:
+    """The variables given as `NAME=VALUE`, the last one of a name. Raises `UsageError` for a text that is none."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, contents = text.partition("=")
+        if not equals or not _VARIABLE(name):
+            raise UsageError(f'"{text}" does not set a variable', hint='write NAME=VALUE, like "os-version=13"')
+        found[name] = contents
+    return found
 
 
 def parse_os_release(text: str) -> Mapping[str, str]:

@@ -95,10 +95,11 @@ class Sandbox(Protocol):
         """Run `process` with `root` as its `/` until it ends; its exit status, 128 + n after signal n.
 
         stdout and stderr come through one pipe, so their order is kept, and are given to `log` in pieces as they
-        come. `stdin` is a file descriptor, or None for an empty one. `state` is where to keep the container's
-        directory instead of the sandbox's own. All children end with it, and they end when obuild is killed. Raises
-        `Cancelled` when `cancel` is set and `SandboxError` when the container can not be started, a limit was broken
-        (its message says which: "out of memory", "time limit", "log limit"), or a path can not be mounted.
+        come. `stdin` is a file descriptor, or None for an empty one. All children end with it, and when obuild is
+        killed. Meanwhile the directory `state` has a file `container`, one line "RUNTIME STATE-ROOT ID", that says
+        how to kill it. Raises `Cancelled` when `cancel` is set and `SandboxError` when the container can not be
+        started, a limit was broken (its message says which: "out of memory", "time limit", "log limit"), or a path
+        can not be mounted.
         """
 
 

@@ -31,12 +31,14 @@ _SECRETS_SIZE = 1 << 20
 class Bundle:
     """A directory for one container under `state`; leaving the block removes it.
 
-    `id` is the container's, unique on this machine: runc also names a cgroup after it.
+    `id` is the container's, unique on this machine: its cgroup has that name too. The file `container` is also put
+    into the directory `beside`, for whoever cleans up there.
     """
 
-    def __init__(self, state: str) -> None:
+    def __init__(self, state: str, runtime: str, beside: str | None = None) -> None:
         self.lock: Lock | None = None
         self._secrets = ""
+        self._runtime, self._beside = runtime, beside
         while self.lock is None:
             self.id = _PREFIX + os.urandom(6).hex()
             self.path = f"{state}/{self.id}"
@@ -52,12 +54,19 @@ class Bundle:
         return f"{self.path}/run"
 
     def __enter__(self) -> Bundle:
+        line = f"{self._runtime} {self.state_root} {self.id}\n"
+        self.write("container", line.encode())
+        if self._beside is not None:
+            with open(f"{self._beside}/container", "w", encoding="utf-8") as file:
+                file.write(line)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._secrets:
             kernel.unmount(self._secrets, detach=True)
         remove_tree(self.path)
+        if self._beside is not None:
+            remove_tree(f"{self._beside}/container")
         if self.lock is not None:
             self.lock.release()
 

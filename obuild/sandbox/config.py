@@ -110,11 +110,13 @@ def config(
     machine: str,
     netns: str = "",
     cgroup: str = "",
+    size: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """The OCI configuration that runs `process` under the reaper `init` (a path of the host) in `root`.
 
     `binds` are all that is mounted besides `SYSTEM`, in order: mounts, secrets, hosts. `machine` is uname's. `netns` is
-    the path of a network namespace to join; without one the process has its own, or the host's for ("host",).
+    the path of a network namespace to join; without one the process has its own, or the host's for ("host",). `size` is
+    that of the caller's terminal, in columns and lines.
     """
     linux: dict[str, Any] = {
         "namespaces": _namespaces(process, netns),
@@ -124,9 +126,12 @@ def config(
     }
     if cgroup:
         linux["cgroupsPath"] = cgroup
+    described = _process(process)
+    if size:
+        described["consoleSize"] = {"width": size[0], "height": size[1]}
     return {
         "ociVersion": "1.0.2",
-        "process": _process(process),
+        "process": described,
         "root": {"path": root, "readonly": False},
         "hostname": process.hostname,
         "mounts": [_system(*row) for row in SYSTEM] + [_bind(Bind(init, INIT)), *map(_bind, binds)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from contextlib import ExitStack
@@ -42,12 +43,14 @@ _COMPLAINT = b"[FATAL tini ("
 class OciSandbox:
     """Runs processes with the OCI runtime `name`, or with the first of `RUNTIMES` that is installed for "".
 
-    `state` is a directory for run-time state. Containers reach each other on private networks of one name when their
-    sandboxes have the same `state`, also in different processes.
+    `state` is a directory for run-time state; what killed processes left there is removed before the first run.
+    Containers reach each other on private networks of one name when their sandboxes have the same `state`, also in
+    different processes.
     """
 
     def __init__(self, name: str = "", *, state: str) -> None:
         self._name, self._state = name, state
+        self._clean = False
 
     def available(self) -> str | None:
         """Why it can not be used on this machine and how to change that, or None when it can."""
@@ -79,9 +82,11 @@ class OciSandbox:
             raise SandboxError(f"can not run a container: {reason}")
         if cancel is not None:
             cancel.check()
+        if not self._clean:
+            self._clean = True
+            kill_leftover(self._state)
         with ExitStack() as stack:
-            bundle = stack.enter_context(Bundle(state or self._state))
-            bundle.write("container", f"{self._runtime()} {bundle.state_root} {bundle.id}\n".encode())
+            bundle = stack.enter_context(Bundle(self._state, self._runtime(), state))
             points = stack.enter_context(Points(root))
             limits = None
             if cgroups.limited(process.limits) or self._runtime() == "runc":  # runc has no containers without cgroups
@@ -95,7 +100,7 @@ class OciSandbox:
             status = self._execute(process, runtime.Container(bundle, watch, stdin), limits)
             if watch.error is None and status and limits is not None:
                 limits.check()
-            _check_started(watch, root)
+            _check_started(process.argv[0], watch, root)
             return status
 
     def _execute(self, process: Process, container: runtime.Container, limits: Cgroup | None) -> int:
@@ -149,6 +154,7 @@ def _describe(
         machine=os.uname().machine,
         netns=network.namespace if network else "",
         cgroup=limits.path if limits else "",
+        size=_terminal_size() if process.terminal else None,
     )
     points.workdir(process.cwd)
     bundle.write("config.json", json.dumps(described).encode())
@@ -167,14 +173,22 @@ def _binds(process: Process, bundle: Bundle, points: Points, hosts: str) -> Iter
         yield Bind(source, points.file(secret.target))
 
 
-def _check_started(watch: Watch, root: str) -> None:
+def _terminal_size() -> tuple[int, int] | None:
+    try:
+        return os.get_terminal_size(0)
+    except OSError:
+        return None  # standard input is no terminal, of which the runtime will complain
+
+
+def _check_started(program: str, watch: Watch, root: str) -> None:
     """Raise what stopped the step's program from being started, when the reaper says that it was."""
-    said = re.fullmatch(rb"\[FATAL tini \(\d+\)\] exec (.*) failed: (.*)\n", watch.held, re.DOTALL)
+    line = rb"\[FATAL tini \(\d+\)\] exec %s failed: ([^\n]*)\n" % re.escape(os.fsencode(program))
+    said = re.fullmatch(line, watch.held)
     if not said:
         return
     watch.held = b""
-    program, reason = (os.fsdecode(text) for text in said.groups())
-    if reason != os.strerror(2):
+    reason = said[1].decode(errors="replace")
+    if reason != os.strerror(errno.ENOENT):
         raise SandboxError(f'"{program}" can not be executed in the image: {reason.lower()}')
     if "/" in program and _is_in(root, program):
         raise SandboxError(

@@ -132,7 +132,7 @@ def _link_names(path: str) -> None:
     """
     open_names = {}
     for name in os.listdir(f"{path}/work/index"):
-        inode, count = _indexed(path, name)
+        inode, count = (0, 0) if name.startswith("#") else _indexed(path, name)  # "#…" is a temporary of the kernel
         if count:
             open_names[inode] = count
     if not open_names:
