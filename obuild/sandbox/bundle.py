@@ -112,7 +112,7 @@ def leftovers(state: str) -> list[tuple[str, Lock]]:
     for name in names:
         if name.startswith(_PREFIX):
             try:
-                lock = Lock.take(f"{state}/{name}", wait=False)
+                lock = Lock.attempt(f"{state}/{name}")
             except FileNotFoundError:
                 continue
             if lock is not None:

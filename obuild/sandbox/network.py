@@ -126,7 +126,7 @@ class Network:
             path = f"{self._directory}/{name}"
             if name == "lock":
                 continue
-            gone = Lock.take(path, wait=False)
+            gone = Lock.attempt(path)
             if gone is None:
                 with open(path, encoding="utf-8") as file:
                     found.append(json.load(file))
