@@ -53,7 +53,7 @@ def read(source: Source) -> tuple[Spec, tuple[Problem, ...]]:
     forms = _Forms(source)
     spec = forms.spec(source.node, ())
     forms.done()
-    return spec, tuple(forms.extensions)
+    return spec, tuple(sorted(forms.extensions, key=lambda problem: (problem.line, problem.column)))
 
 
 def is_glob(entry: str) -> bool:

@@ -25,7 +25,8 @@ class _Piece:
     """What is printed in one go, an atom or a comment as `text`, or a list of such `items`.
 
     `glued` comments stay on the line of what stands before them; after an `ends_line` one a new line must begin;
-    `spaced` pieces had a blank line above; `verbatim` texts are not to be touched, `fold` ones may be split.
+    `spaced` pieces had a blank line above; a `body` is that of a build;
+    `verbatim` texts are not to be touched, and `fold` ones may be split.
     """
 
     __slots__ = ("body", "comment", "ends_line", "fold", "glued", "items", "spaced", "text", "verbatim")
@@ -143,8 +144,8 @@ def _must_break(piece: _Piece) -> bool:
         return True
     words = [item for item in items if not item.comment]
     name = words[0].text if words else ""
-    several = piece.body or name == "run"
-    return (several and len(words) > (1 if piece.body else 2)) or (name == "build" and words[-1].items is not None)
+    many = len(words) > (1 if piece.body else 2)
+    return (many and (piece.body or name == "run")) or (name == "build" and words[-1].items is not None)
 
 
 def _flat(piece: _Piece, column: int) -> str:
