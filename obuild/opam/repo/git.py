@@ -46,7 +46,7 @@ class GitSource:
     def entries(self, path: str, id: bytes) -> list[Entry]:
         """What is in a tree; submodules are neither files nor directories."""
         tree = self._object(id, path) if id else self._tree()
-        return [(entry.name, _KINDS.get(entry.filemode, OTHER), entry.id.raw) for entry in tree]
+        return [(entry.name, _KINDS.get(int(entry.filemode), OTHER), entry.id.raw) for entry in tree]
 
     def read(self, path: str, id: bytes) -> bytes:
         """The contents of a blob."""

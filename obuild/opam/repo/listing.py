@@ -14,6 +14,7 @@ Names and versions are in opam's order. Of versions that opam can not tell apart
 from __future__ import annotations
 
 from obuild.errors import OpamError, Problem
+from obuild.opam.cache import Draft
 from obuild.opam.package import name_key, valid_name
 from obuild.opam.version import valid_version, version_key
 
@@ -21,6 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Protocol, TypeAlias
+
+    from obuild.opam.cache import Table
 
     Entry: TypeAlias = tuple[str, str, bytes]
     Place: TypeAlias = tuple[str, bytes, bool]
@@ -64,16 +67,30 @@ class Source(Protocol):
         """The path as messages name it."""
 
 
-def scan(source: Source) -> Listing:
-    """The packages of a repository. Raises `OpamError` for what is not one at all."""
+def scan(source: Source, known: Table) -> Listing:
+    """The packages of a repository. Raises `OpamError` for what is not one at all.
+
+    `known` is where the contents of directories that have a git id are remembered: a new commit changes few of them.
+    """
     top = find(source, "packages")
     if top is None or top[1] != DIRECTORY:
         raise OpamError([Problem('not an opam repository: it has no directory "packages"', source.where)])
+    remembered = dict(known.items()) if top[2] else {}
+    fresh = Draft()
     places: list[Place] = []
     notes: list[str] = []
-    search = _Search(source, places, notes)
     for entry in sorted(source.entries(top[0], top[2])):
-        search.visit("packages", top[0], entry, 1)
+        key = entry[2] + entry[0].encode() if entry[1] == DIRECTORY and entry[2] else b""
+        part = remembered.get(key)
+        if part is None:
+            search = _Search(source)
+            search.visit("packages", top[0], entry, 1)
+            part = (tuple(search.places), tuple(search.notes))
+            if key and not search.through_link:
+                fresh[key] = part
+        places += part[0]
+        notes += part[1]
+    known.add(fresh)
     return _packages(places, notes), tuple(notes)
 
 
@@ -97,8 +114,11 @@ def _packages(places: list[Place], notes: list[str]) -> Packages:
 class _Search:
     """The search for packages in one source; links are followed, but not to where the search comes from."""
 
-    def __init__(self, source: Source, places: list[Place], notes: list[str]) -> None:
-        self.source, self.places, self.notes = source, places, notes
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.places: list[Place] = []
+        self.notes: list[str] = []
+        self.through_link = False
 
     def visit(self, parent: str, real: str, entry: Entry, depth: int) -> None:
         """Look at one entry of the directory called `parent`, which is at `real` when links are followed."""
@@ -136,7 +156,10 @@ class _Search:
 
     def _resolve(self, directory: str, entry: Entry) -> Entry:
         path = f"{directory}/{entry[0]}"
-        return (entry[1] == LINK and find(self.source, path)) or (path, entry[1], entry[2])
+        if entry[1] != LINK:
+            return path, entry[1], entry[2]
+        self.through_link = True
+        return find(self.source, path) or (path, LINK, b"")
 
 
 def find(source: Source, path: str) -> Entry | None:

@@ -52,7 +52,7 @@ class Repository:
         kept = self._cache.load(_record(identity)) if identity else None
         if kept and kept[0] == identity:
             return kept[1]  # type: ignore[no-any-return]
-        listing = scan(self._source)
+        listing = scan(self._source, self._cache.table("tree-1"))
         identity = self._source.remember()
         self._cache.save(_record(identity), (identity, listing), keep=LISTINGS)
         return listing
