@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
+import tarfile
+import tempfile
+import time
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,6 +60,48 @@ def can_mount() -> None:
 
 
 @pytest.fixture(scope="session")
+def can_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Skip where files can not be given to others and devices not be made: no root, or a container that forbids it."""
+    folder = tmp_path_factory.mktemp("own")
+    try:
+        os.chown(folder, 1, 1)
+        os.mknod(folder / "null", 0o20666, os.makedev(1, 3))
+    except PermissionError as error:
+        pytest.skip(f"files can not be given to other users, or devices not be made: {error.strerror}")
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[str]:
+    """The URL of a Docker engine of our own, without network and iptables; everything it has is gone at the end."""
+    if shutil.which("dockerd") is None:
+        pytest.skip("not installed: dockerd")
+    # A socket's path has at most 107 bytes, so pytest's own long directories do not do.
+    folder = Path(tempfile.mkdtemp(prefix="obuild-docker-", dir="/tmp"))
+    url = f"unix://{folder}/docker.sock"
+    command = ["dockerd", "--bridge=none", "--iptables=false", "--host", url, "--pidfile", folder / "pid"]
+    command += ["--data-root", folder / "data", "--exec-root", folder / "exec"]
+    with open(folder / "log", "wb") as log:
+        engine = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        for _ in range(600):
+            if engine.poll() is not None:
+                pytest.skip(f"dockerd does not start: {(folder / 'log').read_text().splitlines()[-1]}")
+            if _listens(folder / "docker.sock"):
+                break
+            time.sleep(0.1)
+        yield url
+    finally:
+        engine.terminate()
+        engine.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+@pytest.fixture(scope="session")
 def rootfs() -> Path:
     """A minimal Debian, made once for this machine. Nobody may change it: mount something over it, or copy it."""
     if shutil.which("mmdebstrap") is None:
@@ -100,6 +146,15 @@ def shared_data() -> Path:
     folder = Path(os.environ.get("OBUILD_SHARED_DATA") or root.parent / "shared" / "data")
     if not folder.is_dir():
         pytest.skip("no recordings of real tools: OBUILD_SHARED_DATA names their directory")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recorded_repositories(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the bare git repositories `opam-repository.git` and `oxcaml.git`."""
+    folder = tmp_path_factory.mktemp("repositories")
+    with tarfile.open(shared_data / "repositories.tar") as archive:
+        archive.extractall(folder, filter="data")
     return folder
 
 
