@@ -179,7 +179,7 @@ class Draft:
         pause = 0.001
         while True:
             scratch = Scratch.claim(self.path)
-            if scratch and not os.listdir(self.path):
+            if scratch and scratch.new:
                 return scratch
             if scratch:
                 kill_container(self.path)

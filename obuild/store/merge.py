@@ -34,9 +34,8 @@ def squash(layers: Sequence[str], target: str, *, whole: bool = False, link: boo
     """
     out = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        squashing = _Squash(layers, Copier(out, keep=_kept), link=link)
-        places = [(number, "") for number in range(len(layers))]
-        squashing.fill(out, places, None if whole else "", "")
+        squashing = _Squash(layers, Copier(out, keep=_kept), None if whole else "", link=link)
+        squashing.fill(out, [(number, "") for number in range(len(layers))], squashing.below, "")
     except RecursionError:
         raise OSError(f'directories nested too deeply below "{target}"') from None
     finally:
@@ -44,8 +43,8 @@ def squash(layers: Sequence[str], target: str, *, whole: bool = False, link: boo
 
 
 class _Squash:
-    def __init__(self, layers: Sequence[str], copier: Copier, *, link: bool) -> None:
-        self._layers, self._copier, self._link = layers, copier, link
+    def __init__(self, layers: Sequence[str], copier: Copier, below: str | None, *, link: bool) -> None:
+        self._layers, self._copier, self.below, self._link = layers, copier, below, link
 
     def fill(self, out: int, places: Sequence[Place], below: str | None, path: str) -> None:
         """Fill the directory `out` (`path` in the result) with what `places`, the uppermost first, mean together.
@@ -115,15 +114,15 @@ class _Squash:
                 return found, None
             redirect = _attribute(self._layers[number] + path, _REDIRECT)
             if redirect.startswith("/"):
-                more, below = self._resolve_path(redirect, number + 1, below)
+                more, below = self._resolve_path(redirect, number + 1)
                 return found + more, below
             name = redirect or name
         return found, None if below is None else f"{below}/{name}"
 
-    def _resolve_path(self, path: str, first: int, below: str | None) -> tuple[list[Place], str | None]:
+    def _resolve_path(self, path: str, first: int) -> tuple[list[Place], str | None]:
         """The same for a path from the root, in the layers from the number `first` on."""
         places = [(number, "") for number in range(first, len(self._layers))]
-        below = None if below is None else ""
+        below = self.below
         for name in path.strip("/").split("/"):
             places, below = self._resolve(places, name, below)
         return places, below

@@ -1,8 +1,8 @@
 """Layers as overlayfs directories: a layer's `fs` is what its step added, and a tree is many of them mounted as one.
 
 Mounts are made in a private namespace (nothing leaks, however the process ends) and `volatile` (nothing is synced when
-they end: 0.2 ms instead of 1 to 30). While a layer is written its directory also has `work` (overlayfs's own) and
-`root` (where it is mounted).
+they end: 0.2 ms instead of 1 to 30). While a layer is written the tree is mounted over its own `fs`, and beside that is
+`work`, overlayfs's own.
 """
 
 from __future__ import annotations
@@ -41,42 +41,40 @@ class Overlay:
             self.drop(path)
 
     def prepare(self, path: str, lowers: Sequence[str]) -> str:
-        """Mount `lowers` at `path`/root with `path`/fs on top; without any, `path`/fs is the tree."""
-        upper = f"{path}/fs"
+        """Mount `lowers` with `path`/fs on top over `path`/fs itself; without any, the directory is the tree."""
+        upper, work = f"{path}/fs", f"{path}/work"
         os.mkdir(upper)
         if not lowers:
             os.chmod(upper, 0o755)
             return upper
         _copy_root(lowers[0], upper)
-        os.mkdir(f"{path}/work")
-        os.mkdir(f"{path}/root")
-        self._mount(f"{path}/root", lowers, upper, f"{path}/work")
-        return f"{path}/root"
+        os.mkdir(work)
+        self._mount(upper, lowers, upper, work)
+        return upper
 
     def seal(self, path: str) -> Size:
-        """Unmount, and leave only `fs`."""
-        root, work = f"{path}/root", f"{path}/work"
-        if os.path.isdir(root):
-            _link_names(path)
-            _retry(lambda: kernel.unmount(root))
-            os.rmdir(root)
-            remove_tree(work)
-        return measure(f"{path}/fs")
+        """Unmount, and leave only what was added."""
+        upper, work = f"{path}/fs", f"{path}/work"
+        if os.path.isdir(work):
+            _link_names(upper, f"{work}/index")
+            _retry(lambda: kernel.unmount(upper))
+            _remove_work(work)
+        return measure(upper)
 
     def drop(self, path: str) -> None:
         """Remove `path`, unmounting what is mounted in it."""
-        root = f"{path}/root"
-        if os.path.isdir(root):
+        if os.path.isdir(f"{path}/work"):
             try:
-                kernel.unmount(root, detach=True)
+                kernel.unmount(f"{path}/fs", detach=True)
             except OSError:
                 pass  # not mounted, or by a process that is dead and its namespace with it
         remove_tree(path)
 
     def view(self, path: str, lowers: Sequence[str]) -> str:
-        """Mount `lowers` at `path`/root, read-only."""
-        root = f"{path}/root"
+        """Mount `lowers` at `path`/fs, read-only."""
+        root = f"{path}/fs"
         os.mkdir(root)
+        os.mkdir(f"{path}/work")
         if len(lowers) == 1:  # overlayfs wants two
             kernel.private_mounts()
             kernel.bind(lowers[0], root, read_only=True)
@@ -123,48 +121,56 @@ def _copy_root(lower: str, upper: str) -> None:
         os.close(source)
 
 
-def _link_names(path: str) -> None:
+def _remove_work(work: str) -> None:
+    try:
+        os.unlink(f"{work}/work/incompat/volatile/dirty")
+        for path in ("work/incompat/volatile", "work/incompat", "work", "index", ""):
+            os.rmdir(f"{work}/{path}")
+    except OSError:  # another kernel, or files that were indexed
+        remove_tree(work)
+
+
+def _link_names(root: str, index: str) -> None:
     """Bring all names of a file that was written through one of them into the layer.
 
     With `index=on` the kernel keeps a file that has several names below one file for as long as the overlay is
     mounted, by an entry in work/index. The next overlay has no such entry and would see the old content under the
     names that were not used. Opening one of those for writing makes the kernel link it to the others.
     """
-    open_names = {}
-    for name in os.listdir(f"{path}/work/index"):
-        inode, count = (0, 0) if name.startswith("#") else _indexed(path, name)  # "#…" is a temporary of the kernel
+    names_left = {}
+    for name in os.listdir(index):
+        inode, count = (0, 0) if name.startswith("#") else _indexed(index, name)  # "#…" is a temporary of the kernel
         if count:
-            open_names[inode] = count
-    if not open_names:
+            names_left[inode] = count
+    if not names_left:
         return
-    for folder, entries in walk(f"{path}/root"):
+    for folder, entries in walk(root):
         for entry in entries:
-            if entry.inode() in open_names and not entry.is_dir(follow_symlinks=False):
+            if entry.inode() in names_left and not entry.is_dir(follow_symlinks=False):
                 _copy_up(folder, entry)
 
 
-def _indexed(path: str, name: str) -> tuple[int, int]:
-    """The inode number that a file of work/index has in the overlay, and how many of its names are not in the layer.
+def _indexed(index: str, name: str) -> tuple[int, int]:
+    """The inode number that an entry of work/index has in the overlay, and how many of its names are not in the layer.
 
     The name of the entry is the file handle of the file below in hexadecimal, after 21 bytes of which the fifth is
     the handle's type (struct ovl_fb). Its attribute says how many names the file has, counted from what the file
     above ("U+1") or below ("L-1") has, one more above for the entry itself.
     """
-    index = f"{path}/work/index/{name}"
     handle = bytes.fromhex(name)
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = os.open(index, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         lower = kernel.open_handle(folder, handle[4], handle[21:])
         try:
             below = os.fstat(lower)
         finally:
             os.close(lower)
+        above = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        text = os.getxattr(f"{index}/{name}", "trusted.overlay.nlink", follow_symlinks=False).decode()
     finally:
         os.close(folder)
-    above = os.stat(index, follow_symlinks=False).st_nlink
-    text = os.getxattr(index, "trusted.overlay.nlink", follow_symlinks=False).decode()
-    names = (above if text[0] == "U" else below.st_nlink) + int(text[1:])
-    return below.st_ino, max(0, names - (above - 1))
+    names = (above.st_nlink if text[0] == "U" else below.st_nlink) + int(text[1:])
+    return below.st_ino, max(0, names - (above.st_nlink - 1))
 
 
 def _copy_up(folder: int, entry: os.DirEntry[str]) -> None:

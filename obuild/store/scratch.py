@@ -19,24 +19,27 @@ class Scratch:
     Its mode is 0700: what is built in it may have setuid programs, which only the owner of the store may reach.
     """
 
-    __slots__ = ("_lock", "path")
+    __slots__ = ("_lock", "new", "path")
 
-    def __init__(self, path: str, lock: Lock) -> None:
+    def __init__(self, path: str, lock: Lock, *, new: bool) -> None:
         self.path, self._lock = path, lock
+        self.new = new
+        """Whether it was made just now, and so is empty."""
 
     @classmethod
     def claim(cls, path: str) -> Scratch | None:
         """Make the directory or take over what a dead process left of it; None when a living one has it."""
         while True:
+            new = True
             try:
                 os.mkdir(path, 0o700)
             except FileExistsError:
-                pass
+                new = False
             try:
                 lock = Lock.attempt(path)
             except FileNotFoundError:
                 continue  # published or removed by the one who had it
-            return cls(path, lock) if lock else None
+            return cls(path, lock, new=new) if lock else None
 
     @classmethod
     def fresh(cls, store: str, kind: str) -> Scratch:
