@@ -71,8 +71,8 @@ class Stream:
 
     def _next(self) -> bool:
         """Take the next chunk, the present one being used up; whether there was one."""
-        chunk = next(self._chunks, b"")
-        if self._hash and chunk:
+        chunk = next(filter(None, self._chunks), b"")
+        if self._hash:
             self._hash.update(chunk)
         self._before += len(self._chunk)
         self._chunk, self._at = chunk, 0
@@ -102,7 +102,9 @@ class Stream:
         return self._before + self._at
 
     def seek(self, offset: int) -> None:
-        """Skip forward to `offset`, or to the end if that comes first."""
+        """Skip forward to `offset`, or to the end if that comes first. Raises `ValueError` for one that has passed."""
+        if offset < self.tell():
+            raise ValueError("a stream does not go backwards")
         for _ in self.pieces(offset - self.tell()):
             pass
 
@@ -125,7 +127,7 @@ def read_chunks(fd: int, cancel: Cancel | None = None) -> Iterator[bytes]:
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, CHUNK)
     poll = select.poll()
     poll.register(fd, select.POLLIN)
-    if cancel:
+    if cancel is not None:
         poll.register(cancel.fd, select.POLLIN)
     while True:
         if cancel is not None:

@@ -60,7 +60,7 @@ def export(
         match format:
             case "dir":
                 with _folder(dest) as folder:
-                    disk.copy_tree(tree, folder, copied=lambda *_: cancel.check() if cancel else None)
+                    disk.copy_tree(tree, folder, copied=lambda *_: cancel.check() if cancel is not None else None)
                 return ""
             case "tar":
                 with _output(dest) as write, pack(tree, cancel=cancel) as chunks:

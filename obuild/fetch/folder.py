@@ -53,7 +53,7 @@ class FolderFetcher:
         assert self._found is not None
         fingerprint, digest = self._found
         try:
-            disk.copy_tree(self._path, root, copied=lambda *_: cancel.check() if cancel else None)
+            disk.copy_tree(self._path, root, copied=lambda *_: cancel.check() if cancel is not None else None)
         except OSError as error:
             raise FetchError(f'can not copy "{self._path}": {error}') from None
         if _fingerprint(_entries(self._path)) != fingerprint:
@@ -109,7 +109,7 @@ def _digest(root: str, entries: dict[str, os.stat_result], cancel: Cancel | None
     """A digest of what a copy of the tree would have, times apart."""
     whole = hashlib.sha256()
     for path in sorted(entries):
-        if cancel:
+        if cancel is not None:
             cancel.check()
         info, full = entries[path], f"{root}/{path}"
         content, size = b"", 0
