@@ -217,7 +217,7 @@ class Stage:
                     replace(process, mounts=mounts), draft.root, write, state=draft.path, cancel=cancel
                 )
             if status:
-                raise StepFailed(_failure(process.argv, status), id=step.id, status=status, log=draft.log)
+                raise StepFailed(f"{op.place}: {_failure(process.argv, status)}", id=step.id, status=status, log=draft.log)
 
         return self._make(step.id, _facts("run", op.shell, context), (base.id,), fill, secrets=values)
 

@@ -101,7 +101,8 @@ class Json(Reporter):
         self.event("note", text=text)
 
     def output(self, data: bytes) -> None:
-        self.event("output", text=data.decode(errors="replace"))
+        if data:
+            self.event("output", text=data.decode(errors="replace"))
 
     def started(self, op: str, text: str) -> None:
         self.event("started", op=op, text=text)
