@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from obuild.cli.option import Command
 
-__all__ = ["COMMANDS", "find_command", "main"]
+__all__ = ["COMMANDS", "GROUPS", "find_command", "main"]
 
 COMMANDS = {
     "build": "build",
@@ -33,8 +33,19 @@ COMMANDS = {
     "clean": "layers",
     "fsck": "layers",
     "export": "layers",
+    "opam list": "opam",
+    "opam show": "opam",
+    "opam lint": "opam",
+    "opam diff": "opam",
+    "opam build-id": "opam",
+    "opam solve": "solve",
+    "opam rdeps": "solve",
+    "opam why": "solve",
 }
 """Every command and the module of this package that has it: only that one is imported."""
+
+GROUPS = {"opam": "Read opam repositories: list, show, compare and solve packages, compute build-ids."}
+"""Words that come before a command's own name."""
 
 
 def find_command(name: str) -> Command:
@@ -50,8 +61,10 @@ def main(words: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else words
     os.umask(0o022)  # what obuild makes in a layer must not depend on the caller
     try:
-        command = find_command(words[0]) if words and words[0] in COMMANDS else None
-        given = read(command, words[1:], os.environ) if command else None
+        depth = 2 if words and words[0] in GROUPS else 1
+        name = " ".join(words[:depth])
+        command = find_command(name) if name in COMMANDS else None
+        given = read(command, words[depth:], os.environ) if command else None
         if command is None or given is None:
             from obuild.cli.parser import parse
 

@@ -47,7 +47,6 @@ class Argument:
 
     name: str
     count: int | str = 1
-    default: Any = None
 
 
 @value
@@ -133,7 +132,7 @@ def _positional(arguments: Sequence[Argument], words: list[str]) -> dict[str, An
         elif words:
             given[argument.name], words = words[0], words[1:]
         elif argument.count == "?":
-            given[argument.name] = argument.default
+            given[argument.name] = None
         else:
             return None
     return None if words else given

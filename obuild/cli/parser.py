@@ -7,28 +7,34 @@ from typing import Any
 import click
 
 from obuild import __version__, cli
-from obuild.cli.option import Argument, Command, Option, converted, unset
+from obuild.cli.option import Argument, Command, Option, converted
 from obuild.errors import UsageError, nearest
 
 __all__ = ["parse"]
 
 
 class _Group(click.Group):
-    """The program: commands are imported when they are asked for."""
+    """The program, or the commands behind one word of it; they are imported when they are asked for."""
+
+    def __init__(self, prefix: str = "", **settings: Any) -> None:
+        super().__init__(prefix.strip() or "obuild", **settings)
+        self._prefix = prefix
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in cli.COMMANDS if not cli.find_command(name).hidden]
+        names = (name.removeprefix(self._prefix) for name in cli.COMMANDS if name.startswith(self._prefix))
+        return list(dict.fromkeys(name.split()[0] for name in names))
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in cli.COMMANDS:
-            return None
-        return _command(name, cli.find_command(name))
+        if not self._prefix and name in cli.GROUPS:
+            return _Group(f"{name} ", help=cli.GROUPS[name], context_settings=_CONTEXT)
+        full = self._prefix + name
+        return _command(name, cli.find_command(full)) if full in cli.COMMANDS else None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
-        if args and args[0] not in cli.COMMANDS and not args[0].startswith("-"):
-            raise UsageError(
-                f'unknown command "{args[0]}"', hint=nearest(args[0], cli.COMMANDS) or "obuild --help lists them"
-            )
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            hint = nearest(args[0], known) or f"{ctx.command_path} --help lists them"
+            raise UsageError(f'unknown command "{self._prefix}{args[0]}"', hint=hint)
         return super().resolve_command(ctx, args)
 
 
@@ -45,9 +51,7 @@ class _Text(click.ParamType[Any]):
 
 def parse(words: Any) -> int:
     """Read the words with click and run the command; its exit status. Raises `UsageError`."""
-    program = _Group(
-        "obuild", help="Run declarative build specs step by step in containers.", context_settings=_CONTEXT
-    )
+    program = _Group(help="Run declarative build specs step by step in containers.", context_settings=_CONTEXT)
     program = click.version_option(__version__, "-V", "--version", prog_name="obuild")(program)
     try:
         status = program.main(list(words), prog_name="obuild", standalone_mode=False)
@@ -59,12 +63,18 @@ def parse(words: Any) -> int:
         click.echo(error.format_message())
         return 2
     except click.ClickException as error:
-        place = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "obuild"
+        context = getattr(error, "ctx", None)
+        place = context.command_path if context else " ".join(["obuild", *_command_words(words)])
         message = error.format_message().rstrip(".").replace("'", '"')
         raise UsageError(message[:1].lower() + message[1:], hint=f"{place} --help") from None
     except click.Abort:
         return 130
     return status if isinstance(status, int) else 0
+
+
+def _command_words(words: Any) -> list[str]:
+    """The words that name the command, for the place to look for help."""
+    return next((list(words[:depth]) for depth in (2, 1) if " ".join(words[:depth]) in cli.COMMANDS), [])
 
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "auto_envvar_prefix": None}
@@ -85,15 +95,12 @@ def _option(option: Option) -> click.Option:
     if option.variable:
         settings |= {"envvar": option.variable, "show_envvar": True}
     kind: click.ParamType[Any] = click.Choice(option.choices) if option.choices else _Text(option)
-    default = None if option.many else unset(option)
-    return click.Option([*option.flags, option.name], type=kind, multiple=option.many, default=default, **settings)
+    # click takes a default of None for a value that was given.
+    if option.default is not None and not option.many:
+        settings["default"] = option.default
+    return click.Option([*option.flags, option.name], type=kind, multiple=option.many, **settings)
 
 
 def _argument(argument: Argument) -> click.Argument:
     many = argument.count in ("*", "+")
-    return click.Argument(
-        [argument.name],
-        nargs=-1 if many else 1,
-        required=argument.count in (1, "+"),
-        default=None if many else argument.default,
-    )
+    return click.Argument([argument.name], nargs=-1 if many else 1, required=argument.count in (1, "+"))
