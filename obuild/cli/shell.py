@@ -27,7 +27,7 @@ def shell(*, layer: str | None, failed: bool, command: tuple[str, ...], network:
     """Open a shell, or run a command, in a throw-away copy of a layer; its exit status."""
     store = open_named_store(given["store"])
     if failed and layer and set(layer) - set("0123456789abcdef"):
-        layer, command = None, (layer, *command)  # `shell --failed -- COMMAND`
+        command, layer = (layer, *command), None  # `shell --failed -- COMMAND`
     found = _failed_layer(store, layer) if failed else find_layer(store, _wanted(layer))
     place = found.meta().get("context", {})
     terminal = sys.stdin.isatty()
