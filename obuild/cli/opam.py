@@ -1,0 +1,218 @@
+"""`obuild opam list`, `show`, `lint`, `diff` and `build-id`."""
+
+from __future__ import annotations
+
+import json as json_format
+
+from obuild.cli.option import Argument, Command, Option
+from obuild.cli.repository import (
+    CACHE,
+    JSON,
+    OPAM_VERSION,
+    PLATFORM,
+    REPO,
+    VARIABLE,
+    cache_folder,
+    global_variables,
+    level_of,
+    open_overlay,
+)
+from obuild.cli.show import write
+from obuild.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from obuild.opam.buildid import BuildIds, Rules
+    from obuild.opam.opamfile import OpamFile
+    from obuild.opam.package import Package
+    from obuild.opam.repo import Overlay
+
+__all__ = ["COMMANDS"]
+
+
+def list_packages(
+    *, names: tuple[str, ...], repo: Sequence[str], cache: str | None, all_versions: bool, json: bool
+) -> int:
+    """List names with their newest version, or with all."""
+    found = open_overlay(repo, cache).packages()
+    for name in names:
+        if name not in found:
+            raise _unknown(name, found)
+    rows = {name: found[name] for name in (names or found)}
+    if json:
+        chosen = {name: list(row) if all_versions else row[-1] for name, row in rows.items()}
+        _print(json_format.dumps(chosen))
+        return 0
+    for name, row in rows.items():
+        _print("\n".join(f"{name}.{version}" for version in (row if all_versions else row[-1:])))
+    return 0
+
+
+def show(
+    *, package: str, repo: Sequence[str], cache: str | None, effective: bool, opam_version: str, width: str
+) -> int:
+    """Print a package's opam file, or the part of it that counts for its build-id."""
+    overlay = open_overlay(repo, cache)
+    wanted = _package(package, overlay)
+    if effective:
+        from obuild.opam.effective import effective_text
+
+        text = effective_text(overlay.opam(wanted), level=level_of(opam_version), width=width)
+        write(1, text.encode("latin-1") + b"\n")
+        return 0
+    print(f"# {overlay.path(wanted)}")
+    write(1, overlay.text(wanted))
+    return 0
+
+
+def build_id(
+    *,
+    repo: Sequence[str],
+    cache: str | None,
+    installed: str | None,
+    packages: str | None,
+    explain: str | None,
+    diff: str | None,
+    json: bool,
+    pin: Sequence[str],
+    **given: Any,
+) -> int:
+    """Print opam's own build-ids of a set of packages."""
+    from obuild.opam import explain as explanation
+    from obuild.opam.package import load_packages, parse_packages
+
+    if (installed is None) == (packages is None):
+        raise UsageError(
+            "which packages are installed?", hint='give --installed FILE or --packages "a.1 b.2", one of them'
+        )
+    chosen = load_packages(installed) if installed else parse_packages(packages or "", "--packages")
+    rules = _rules(given)
+    found = _build_ids(chosen, open_overlay(repo, cache), rules, pin, cache)
+    if diff:
+        old, new = _revisions(repo, diff)
+        before = _build_ids(chosen, open_overlay(old, cache), rules, pin, cache)
+        after = _build_ids(chosen, open_overlay(new, cache), rules, pin, cache)
+        for difference in explanation.differences(before, after):
+            _print(explanation.format_difference(difference))
+    elif explain:
+        _print(explanation.format_explanation(explanation.explain(found, explain)))
+    elif json:
+        _print(json_format.dumps(explanation.listing(found)))
+    else:
+        _print(explanation.format_ids(found))
+    return 0
+
+
+def _build_ids(
+    packages: Sequence[Package], overlay: Overlay, rules: Rules, pinned: Sequence[str], cache: str | None
+) -> BuildIds:
+    from obuild.opam.buildid import build_ids
+    from obuild.opam.cache import Cache
+    from obuild.opam.memory import HashMemory
+
+    def lookup(package: Package) -> OpamFile | None:
+        return overlay.opam(package) if overlay.find(package) else None
+
+    memory = HashMemory(Cache(cache_folder(cache)), level=rules.level, width=rules.width)
+    found = build_ids(packages, lookup, rules, pinned=pinned, hash=memory)
+    memory.save()
+    return found
+
+
+def _rules(given: dict[str, Any]) -> Rules:
+    from obuild.opam.buildid import Rules
+
+    return Rules(
+        level=level_of(given["opam_version"]),
+        width=given["width"],
+        variables=global_variables(given["platform"], given["var"], given["opam_version"]),
+        with_test=given["with_test"],
+        with_doc=given["with_doc"],
+        with_dev_setup=given["with_dev_setup"],
+    )
+
+
+def _revisions(repo: Sequence[str], text: str) -> tuple[list[str], list[str]]:
+    """The repositories at two revisions of the first one: `OLD..NEW`, or `OLD` beside the one that is named."""
+    old, dots, new = text.partition("..")
+    path, at, _ = repo[0].rpartition("@")
+    plain = path if at else repo[0]
+    return [f"{plain}@{old}", *repo[1:]], [f"{plain}@{new}" if dots and new else repo[0], *repo[1:]]
+
+
+def _package(text: str, overlay: Overlay) -> Package:
+    """The package called `name.version`, or the newest one of a name."""
+    from obuild.opam.package import Package, parse_package
+
+    found = overlay.packages()
+    if text in found:
+        return Package(text, found[text][-1])
+    if "." not in text:
+        raise _unknown(text, found)
+    package = parse_package(text)
+    overlay.home(package)
+    return package
+
+
+def _unknown(name: str, found: dict[str, tuple[str, ...]]) -> UsageError:
+    from obuild.errors import nearest
+
+    return UsageError(f'no package "{name}"', hint=nearest(name, found))
+
+
+def _print(text: str) -> None:
+    if text:
+        write(1, text.encode("utf-8", "surrogateescape") + b"\n")
+
+
+WIDTH = Option(
+    ("--width",),
+    "How opam was compiled to measure texts: bytes before OCaml 5.4, scalars since.",
+    default="scalars",
+    choices=("bytes", "scalars"),
+)
+
+COMMANDS = {
+    "opam list": Command(
+        list_packages,
+        "List the packages of repositories.",
+        (REPO, CACHE, Option(("--all-versions",), "Every version, not only the newest.", None), JSON),
+        (Argument("names", "*"),),
+    ),
+    "opam show": Command(
+        show,
+        "Print a package's opam file.",
+        (
+            REPO,
+            CACHE,
+            Option(("--effective",), "Only what counts for the build-id, as opam prints it.", None),
+            OPAM_VERSION,
+            WIDTH,
+        ),
+        (Argument("package"),),
+    ),
+    "opam build-id": Command(
+        build_id,
+        "Print opam's own build-ids of a set of installed packages.",
+        (
+            REPO,
+            CACHE,
+            Option(("--installed",), "A file with one NAME.VERSION a line.", metavar="FILE"),
+            Option(("--packages",), "The packages, in one word.", metavar="PACKAGES"),
+            Option(("--explain",), "Show what one package's build-id is made of.", metavar="PACKAGE"),
+            Option(("--diff",), "Show what changed the build-ids between two commits.", metavar="OLD[..NEW]"),
+            Option(("--pin",), "The name of a package pinned to a directory or a branch.", many=True, metavar="NAME"),
+            Option(("--with-test",), "Count dependencies of tests.", None),
+            Option(("--with-doc",), "Count dependencies of documentation.", None),
+            Option(("--with-dev-setup",), "Count dependencies of a developer's set-up.", None),
+            OPAM_VERSION,
+            WIDTH,
+            PLATFORM,
+            VARIABLE,
+            JSON,
+        ),
+    ),
+}

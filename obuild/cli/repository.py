@@ -1,0 +1,98 @@
+"""Options that say which opam data is read and how: repositories, cache, platform, variables, opam's release."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from obuild.cli.option import Option
+from obuild.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from obuild.opam.repo import Overlay
+
+__all__ = ["CACHE", "JSON", "OPAM_VERSION", "PLATFORM", "REPO", "VARIABLE", "cache_folder", "level_of", "open_overlay"]
+__all__ += ["Progress", "global_variables"]
+
+REPO = Option(
+    ("-r", "--repo"),
+    "An opam repository: a directory, a git repository (PATH@COMMIT), a tar; the first one has priority.",
+    many=True,
+    metavar="REPO",
+    variable="OBUILD_REPO",
+)
+CACHE = Option(("--cache",), "Where what was parsed is kept.", metavar="DIR", variable="OBUILD_CACHE")
+PLATFORM = Option(
+    ("--platform",), "The platform, such as debian-13-x86_64; this machine's when not given.", metavar="PLATFORM"
+)
+VARIABLE = Option(("--var",), "Set an opam variable.", many=True, metavar="NAME=VALUE")
+OPAM_VERSION = Option(
+    ("--opam-version",), "The release of opam to agree with, such as 2.3 or 2.1.2.", default="2.5", metavar="VERSION"
+)
+JSON = Option(("--json",), "Print JSON.", None)
+
+
+def cache_folder(given: str | None) -> str:
+    """The directory for what was parsed."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return given or f"{home}/obuild/opam"
+
+
+def open_overlay(texts: Sequence[str], cache: str | None) -> Overlay:
+    """The repositories named, or a `UsageError` that says how to name one."""
+    from obuild.opam.repo import open_repositories
+
+    return open_repositories(texts, cache_folder(cache))
+
+
+def level_of(version: str) -> str:
+    """The compatibility level that a release of opam has: `2.1.6` has 2.1, and all since 2.5 have 2.5."""
+    from obuild.opam.effective import LEVELS
+
+    parts = version.split(".")
+    if len(parts) < 2 or not all(part.isdigit() for part in parts[:2]):
+        raise UsageError(f'"{version}" is not a release of opam', hint=f"one of {', '.join(LEVELS)}, or such as 2.3.0")
+    number = (int(parts[0]), int(parts[1]))
+    levels = {tuple(map(int, level.split("."))): level for level in LEVELS}
+    if number < min(levels):
+        raise UsageError(f"opam {version} is too old", hint=f"the oldest one known is {LEVELS[0]}")
+    return levels[max(known for known in levels if known <= number)]
+
+
+def global_variables(platform: str | None, given: Sequence[str], version: str) -> dict[str, str]:
+    """Opam's global variables: the platform's, the release's, and those set with --var, which win."""
+    from obuild.opam.platform import parse_platform, parse_variables, platform_of
+
+    if platform:
+        found = parse_platform(platform)
+    else:
+        try:
+            with open("/etc/os-release", encoding="utf-8") as file:
+                text = file.read()
+        except OSError:
+            text = ""
+        found = platform_of(text, os.uname().machine)
+    release = version if version.count(".") > 1 else f"{version}.0"
+    return {**found.variables, "opam-version": release, **parse_variables(given)}
+
+
+class Progress:
+    """A bar on standard error while opam files are parsed, on a terminal and only when there are many."""
+
+    LEAST = 500
+
+    def __init__(self) -> None:
+        self._shown = -1
+        self._terminal = sys.stderr.isatty()
+
+    def __call__(self, done: int, total: int) -> None:
+        """So many of so many files are parsed."""
+        percent = 100 * done // max(total, 1)
+        if self._terminal and total >= self.LEAST and percent != self._shown:
+            self._shown = percent
+            end = "\n" if done == total else ""
+            bar = "#" * (percent // 4)
+            print(f"\rreading opam files [{bar:25}] {done} of {total}", end=end, file=sys.stderr, flush=True)
