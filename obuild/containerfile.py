@@ -373,7 +373,9 @@ class _Reading:
             raise Unsaid(f'"{source}" leads out of the context')
         pattern = re.compile(r"\[(.)\]|\\(.)|([*?\[])")
         is_glob = any(match[3] for match in pattern.finditer(source))
-        path = pattern.sub(lambda match: match[1] or match[2] or match[3], source)
+        path = source.removeprefix("./") or "."
+        if re.search(r"[*?\[]", source):  # without one of them a backslash is a character like others
+            path = pattern.sub(lambda match: match[1] or match[2] or match[3], path)
         if inside and self.find:
             found = self.find(source if is_glob else path)
             if not found:

@@ -204,10 +204,14 @@ def _name(src: str) -> str:
 
 
 def _unglobbed(src: str, escape: str) -> str:
-    """A source that names one file, whatever its characters, and is neither an option nor a here-document."""
-    src = src or "."
-    plain = re.sub(r"[*?\[]", lambda match: f"[{match[0]}]", src.replace("\\", "\\\\") if escape == "\\" else src)
-    return f"./{plain}" if plain.startswith(("--", "<<")) else plain
+    """A source that names one file, whatever its characters, and is no option, here-document or list.
+
+    Docker takes a backslash for an escape only where something in the path is a pattern.
+    """
+    plain = src or "."
+    if re.search(r"[*?\[]", plain):
+        plain = re.sub(r"[*?\[]", r"[\g<0>]", plain.replace("\\", "\\\\") if escape == "\\" else plain)
+    return f"./{plain}" if plain.startswith(("--", "<<", "[")) else plain
 
 
 def _lines(text: str, escape: str) -> list[str] | None:
@@ -218,7 +222,7 @@ def _lines(text: str, escape: str) -> list[str] | None:
     lines = [line.strip(" \t") for line in text.split("\n") if line.strip(" \t")]
     if not lines or not re.sub("[\n\t]", "", text).isprintable() or "<<" in text or lines[-1].endswith(escape):
         return None
-    if lines[0].startswith("--") or (lines[0].startswith("[") and _is_json(text)):
+    if lines[0].startswith("--") or (lines[0].startswith("[") and _is_json(text.strip())):
         return None
     if len(lines) == 1:
         return lines
@@ -229,8 +233,9 @@ def _lines(text: str, escape: str) -> list[str] | None:
 
 
 def _is_json(text: str) -> bool:
+    """Whether Docker takes a command for a list of words; it looks at nothing behind the list."""
     try:
-        json.loads(text)
+        json.JSONDecoder().raw_decode(text)
     except ValueError:
         return False
     return True

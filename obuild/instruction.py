@@ -51,9 +51,9 @@ class Instruction:
 
     @property
     def words(self) -> tuple[str, ...] | None:
-        """The words of the form `["a", "b"]`, or None for the other form."""
+        """The words of the form `["a", "b"]`, behind which nothing is looked at, or None for the other form."""
         try:
-            found = json.loads(self.rest) if self.rest.startswith("[") else None
+            found = json.JSONDecoder().raw_decode(self.rest)[0] if self.rest.startswith("[") else None
         except (ValueError, RecursionError):
             return None
         return tuple(found) if isinstance(found, list) and all(isinstance(word, str) for word in found) else None
