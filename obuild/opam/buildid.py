@@ -110,21 +110,30 @@ def build_ids(
     """The build-id of every installed package; `lookup` gives its definition, None when no repository has it.
 
     `pinned` are the names of packages pinned to a directory or a repository; `hash` replaces the computation of
-    effective hashes, for one with a memory. Raises `UsageError` for two versions of one name.
+    effective hashes, for one with a memory. A definition that can not be read (`OpamError`) leaves its package without
+    a build-id. Raises `UsageError` for two versions of one name.
     """
     by_name = _by_name(installed)
-    found = {package: lookup(package) for package in by_name.values() if package.name not in pinned}
-    files = {package: file for package, file in found.items() if file}
-    hashes, undefined = _hashes(by_name.values(), files, pinned, rules, hash)
-    edges = {
-        package: dependencies(files[package], by_name, rules) if package in files else ()
-        for package in by_name.values()
-    }
-    ids: dict[Package, str | None] = {}
+    files: dict[Package, OpamFile] = {}
+    hashes: dict[Package, str] = {}
+    undefined: dict[Package, Undefined] = {}
+    for package in by_name.values():
+        try:
+            file = None if package.name in pinned else lookup(package)
+            if file:
+                files[package] = file
+                hashes[package] = hash(file) if hash else effective_hash(file, level=rules.level, width=rules.width)
+            why = _obstacle(file, pinned=package.name in pinned)
+        except OpamError as error:
+            why = f"can not be read by opam {rules.level}: {error.problems[0].message if error.problems else error}"
+        if why:
+            undefined[package] = Undefined(package, why)
+    edges = {package: dependencies(file, by_name, rules) for package, file in files.items()}
+    ids: dict[Package, str | None] = dict.fromkeys(by_name.values())
     for package in _dependencies_first(edges, undefined):
-        parts = [ids[dependency] for dependency in edges[package]] if package not in undefined else []
-        ids[package] = None if package in undefined else _join(hashes[package], parts)
-    return BuildIds({package: ids[package] for package in by_name.values()}, undefined, edges, hashes, files, rules)
+        if package not in undefined:
+            ids[package] = _join(hashes[package], [ids[dependency] for dependency in edges[package]])
+    return BuildIds(ids, undefined, edges, hashes, files, rules)
 
 
 def dependencies(file: OpamFile, installed: Mapping[str, Package], rules: Rules) -> tuple[Package, ...]:
@@ -147,43 +156,20 @@ def _by_name(installed: Iterable[Package]) -> dict[str, Package]:
     return by_name
 
 
-def _hashes(
-    packages: Iterable[Package],
-    files: Mapping[Package, OpamFile],
-    pinned: Collection[str],
-    rules: Rules,
-    hash: Callable[[OpamFile], str] | None,
-) -> tuple[dict[Package, str], dict[Package, Undefined]]:
-    """The effective hash of each package, or why it can have no build-id whatever it depends on."""
-    hashes: dict[Package, str] = {}
-    undefined: dict[Package, Undefined] = {}
-    for package in packages:
-        try:
-            why = _obstacle(package, files, pinned)
-            if not why:
-                file = files[package]
-                hashes[package] = hash(file) if hash else effective_hash(file, level=rules.level, width=rules.width)
-        except OpamError as error:
-            why = f"can not be read by opam {rules.level}: {error.problems[0].message}"
-        if why:
-            undefined[package] = Undefined(package, why)
-    return hashes, undefined
-
-
-def _obstacle(package: Package, files: Mapping[Package, OpamFile], pinned: Collection[str]) -> str:
-    if package.name in pinned:
+def _obstacle(file: OpamFile | None, *, pinned: bool) -> str:
+    """Why a package can have no build-id whatever it depends on, "" when it can."""
+    if pinned:
         return "is pinned to a source without a checksum"
-    if package not in files:
+    if not file:
         return "is in none of the repositories"
-    source = files[package].url
-    return "has a url without a checksum" if source and not source.checksums else ""
+    return "has a url without a checksum" if file.url and not file.url.checksums else ""
 
 
 def _dependencies_first(
     edges: Mapping[Package, tuple[Package, ...]], undefined: dict[Package, Undefined]
 ) -> Iterator[Package]:
     """Every package after those it depends on; ones in a cycle, or above something undefined, become `undefined`."""
-    done: set[Package] = set()
+    done: set[Package] = undefined.keys() - edges.keys()
     for root in edges:
         path: dict[Package, Iterator[Package]] = {}
         following: Package | None = root if root not in done else None
