@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from obuild.errors import Problem, SpecError, nearest
+from obuild.form import HIGHEST_ID
 from obuild.instruction import Unsaid, expand, read, words
 from obuild.op import Cache, Comment, Copy, Env, FromBuild, FromContext, Place, Run, Secret, Shell, Spec, User, Workdir
 
@@ -53,6 +54,8 @@ def parse(
     what a command without `--network` gets; `find` lists the paths in the context that a source or pattern names, a
     directory with a slash at its end. Raises `SpecError` with all that has no counterpart.
     """
+    if "\0" in text:
+        raise SpecError([Problem.at("there is a NUL byte in it", path, text, text.index("\0"))])
     escape, instructions = read(text)
     reading = _Reading(path, escape, dict(arguments or {}), network, find)
     for instruction in instructions:
@@ -131,6 +134,9 @@ class _Reading:
         if at.name in methods:
             if at.name not in ("FROM", "ARG") and not self.stages:
                 raise Unsaid(f'"{at.name}" comes before the first "FROM"')
+            for document in at.heredocs:
+                if not document.end:
+                    raise Unsaid(f'the here-document "{document.mark}" is never closed')
             methods[at.name](at)
         elif at.name in NO_FILES:
             self.note(f'"{at.name}" changes no file and is left out')
@@ -185,7 +191,7 @@ class _Reading:
             self.builds.append((done.name, Spec(done.base, tuple(done.ops), place=done.place)))
         found = [expand(word, self.default, self.escape) for word in words(at.rest, self.escape)]
         named = len(found) == 3 and found[1].lower() == "as"
-        if not found or not found[0] or not (named or len(found) == 1):
+        if not found or "" in found or not (named or len(found) == 1):
             self.stages.append(_Stage(self.unique("stage"), "", self.place))
             raise Unsaid("a base and perhaps a name are needed", "write FROM BASE AS NAME")
         name = self.unique(found[2] if named else f"stage-{len(self.stages)}")
@@ -205,6 +211,8 @@ class _Reading:
     def take_arg(self, at: Instruction) -> None:
         for word in words(at.rest, self.escape):
             name, equals, raw = word.partition("=")
+            if not name:
+                raise Unsaid("an argument has no name", "write ARG NAME=VALUE")
             lookup = self.variable if self.stages else self.default
             default = expand(raw, lookup, self.escape) if equals else None
             if not self.stages:
@@ -226,6 +234,8 @@ class _Reading:
         else:
             pairs = [(name, raw) for name, _, raw in (word.partition("=") for word in found)]
         names = [self.expanded(name) for name, _ in pairs]
+        if "" in names:
+            raise Unsaid("a variable has no name", "write ENV NAME=VALUE")
         try:
             values = [self.expanded(raw) for _, raw in pairs]
         except Unsaid:
@@ -255,6 +265,8 @@ class _Reading:
             raise Unsaid(f'the numbers of "{text}" are not known here', "write UID:GID")
         if not colon and not alike and user not in ("root", "0"):
             self.note(f"the group of user {user} is taken to be 0, as it is if the image does not know the user")
+        if max(map(int, found)) > HIGHEST_ID:
+            raise Unsaid(f'"{text}" is beyond {HIGHEST_ID}')
         return int(found[0]), int(found[1])
 
     def take_shell(self, at: Instruction) -> None:
@@ -340,6 +352,8 @@ class _Reading:
         stage = self.aliases.get(text.lower())
         if text.isascii() and text.isdecimal() and int(text) < len(self.stages):
             stage = self.stages[int(text)]
+        if not text:
+            raise Unsaid("the files are copied from nowhere", "write --from=STAGE")
         if stage is self.stage:
             raise Unsaid(f'"{text}" is this stage itself')
         if stage:

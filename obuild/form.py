@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from obuild.errors import Problem
     from obuild.sexp import Node, Source
 
-__all__ = ["is_glob", "read"]
+__all__ = ["HIGHEST_ID", "is_glob", "read"]
 
 HIGHEST_ID = 2**32 - 2
 """The highest uid and gid: to the kernel 2**32 - 1 means none."""
