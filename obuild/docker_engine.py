@@ -127,7 +127,7 @@ class Engine:
     def load(self, archive: Iterable[bytes]) -> None:
         """Take in a Docker archive; the images get the tags that it names."""
         with self._errors("the engine does not take the image"):
-            for event in self._api.load_image(archive, quiet=True):
+            for event in self._api.load_image(iter(archive), quiet=True):
                 if "error" in event:
                     raise FetchError(f"the engine does not take the image: {event['error']}")
 

@@ -108,7 +108,8 @@ def parse_platform(text: str) -> str:
         return host_platform()
     parts = text.split("/")
     if parts[0] != "linux":
-        parts = ["linux", *MACHINES.get(text, text).split("/")]
-    if not 2 <= len(parts) <= 3 or not all(part.isalnum() and part == part.lower() for part in parts):
+        parts = ["linux", *MACHINES.get(text, text if text in MACHINES.values() else "").split("/")]
+    words = all(part.isalnum() and part.isascii() and part == part.lower() for part in parts)
+    if not words or not 2 <= len(parts) <= 3:
         raise UsageError(f'unknown platform "{text}"', hint='write it like "linux/amd64" or "linux/arm/v7"')
     return "/".join(parts)

@@ -89,7 +89,8 @@ def _is_host(text: str) -> bool:
     if not colon:
         name, port = text, "0"
     inner = name[1:-1].replace(":", "") if name.startswith("[") and name.endswith("]") else name
-    return bool(inner) and port.isdigit() and set(inner.lower()) <= WORD | {".", "-"}
+    labels = inner.lower().split(".")
+    return port.isdigit() and all(set(label) <= WORD | {"-"} and label.strip("-") == label != "" for label in labels)
 
 
 def _wrong(text: str, reason: str) -> UsageError:

@@ -86,7 +86,7 @@ def retry(action: Callable[[], T], *, note: Callable[[str], None] | None = None,
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda error: isinstance(error, ObuildError) and error.temporary),
         stop=tenacity.stop_after_attempt(ATTEMPTS),
-        wait=tenacity.wait_exponential_jitter(initial=FIRST_WAIT, max=LONGEST_WAIT),
+        wait=tenacity.wait_exponential(FIRST_WAIT, LONGEST_WAIT) + tenacity.wait_random(0, FIRST_WAIT),
         sleep=sleep,
         before_sleep=say,
         reraise=True,

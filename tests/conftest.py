@@ -6,12 +6,12 @@ With OBUILD_TESTS_STRICT=1 (in CI) a test that would be skipped for want of some
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
 import tarfile
 import tempfile
-import time
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,11 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stores import file_system, store, store_place  # noqa: F401 (fixtures)
 
 from obuild.cancel import Cancel
 from obuild.disk import Lock
 from obuild.errors import ObuildError
 from obuild.sandbox import Process, Sandbox, open_sandbox
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from house import House
 
 CACHE = Path(os.environ.get("OBUILD_TESTS_CACHE", "/var/tmp/obuild-tests"))
 """Shared by all test runs on this machine."""
@@ -121,13 +126,11 @@ def rootfs() -> Path:
     return target
 
 
-@pytest.fixture
-def tiny_rootfs(tmp_path: Path) -> Path:
-    """A root file system of one static busybox and little else, which a test may change: 2 MB, no Debian needed."""
+def make_tiny(root: Path) -> Path:
+    """Make a root file system of one static busybox and little else at `root`."""
     busybox = next((path for path in ("/bin/busybox", "/usr/bin/busybox") if Path(path).exists()), None)
     if busybox is None or b"/ld-linux" in Path(busybox).read_bytes()[:4096]:
         pytest.skip("not installed: busybox-static")
-    root = tmp_path / "rootfs"
     for name in ("bin", "dev", "etc", "proc", "root", "sys", "tmp"):
         (root / name).mkdir(parents=True)
     (root / "tmp").chmod(0o1777)
@@ -137,6 +140,18 @@ def tiny_rootfs(tmp_path: Path) -> Path:
     (root / "etc" / "passwd").write_text("root:x:0:0::/root:/bin/sh\nopam:x:1000:1000::/home/opam:/bin/sh\n")
     (root / "etc" / "group").write_text("root:x:0:\nopam:x:1000:\n")
     return root
+
+
+@pytest.fixture
+def tiny_rootfs(tmp_path: Path) -> Path:
+    """A root file system of one static busybox and little else, which a test may change: 2 MB, no Debian needed."""
+    return make_tiny(tmp_path / "rootfs")
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, which no test may change."""
+    return make_tiny(tmp_path_factory.mktemp("base") / "rootfs")
 
 
 @pytest.fixture(scope="session")
@@ -173,7 +188,6 @@ def state(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "state"
     left = [path.name for path in (tmp_path / "state").iterdir()] if (tmp_path / "state").exists() else []
     assert [name for name in left if name != "networks"] == []
-    assert [path for path in Path("/sys/fs/cgroup").glob("*/obuild-*") if path.is_dir()] == []
 
 
 @pytest.fixture
@@ -194,6 +208,12 @@ def run(sandbox: Sandbox, tiny_rootfs: Path) -> Run:
         return status, b"".join(output)
 
     return run
+
+
+@pytest.fixture
+def mark() -> str:
+    """A number of seconds to sleep for that nobody else on this machine sleeps for."""
+    return str(random.randrange(10**8, 10**9))
 
 
 def alive(mark: str) -> list[str]:
@@ -235,3 +255,16 @@ def refused(kind: type[ObuildError], message: str) -> Iterator[None]:
     with pytest.raises(kind) as error:
         yield
     assert str(error.value) == message
+
+
+@pytest.fixture
+def house(request: pytest.FixtureRequest, tmp_path: Path, tiny_base: Path, can_mount: None) -> Iterator[House]:
+    """A place to build in, after which nothing may be left of any build but its layers.
+
+    A parameter (kind of store, sandbox) gives another one than an overlay store and the preferred sandbox.
+    """
+    from house import House
+
+    place = House(tmp_path, tiny_base, *getattr(request, "param", ()))
+    yield place
+    assert soon(lambda: not place.residue()), place.residue()

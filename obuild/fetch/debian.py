@@ -35,10 +35,8 @@ OPTIONS = ("include", "variant", "components", "mirror")
 VARIANTS = ("minbase", "apt", "essential", "required", "important", "standard", "buildd", "custom", "extract")
 FORM = "write debootstrap:SUITE[?include=a,b&variant=minbase&components=main,universe&mirror=URL]"
 
-EMPTIED = (
-    'for file in resolv.conf hostname; do rm -f "$1/etc/$file" && : >"$1/etc/$file" && chmod 644 "$1/etc/$file"; done'
-)
-"""mmdebstrap copies these two from the host, and a base must not depend on it. They stay as places to mount over."""
+EMPTIED = ("resolv.conf", "hostname")
+"""Files in /etc that mmdebstrap copies from the host. A base must not depend on it; they stay as places to mount over."""
 
 
 @value
@@ -68,9 +66,12 @@ def parse_wish(text: str) -> Wish:
     given: dict[str, str] = {}
     for item in filter(None, query.split("&")):
         name, _, content = item.partition("=")
-        if name not in OPTIONS or not content or name in given:
-            wrong = "is given twice" if name in given else "needs a value" if name in OPTIONS else "is unknown"
-            raise UsageError(f'option "{name}" of "debootstrap:{suite}" {wrong}', hint=nearest(name, OPTIONS) or FORM)
+        if name not in OPTIONS:
+            hint = nearest(name, OPTIONS) or FORM
+            raise UsageError(f'option "{name}" of "debootstrap:{suite}" is unknown', hint=hint)
+        if not content or name in given:
+            wrong = "is given twice" if content else "needs a value"
+            raise UsageError(f'option "{name}" of "debootstrap:{suite}" {wrong}', hint=FORM)
         given[name] = content
     variant = given.get("variant", "minbase")
     if variant not in VARIANTS:
@@ -132,6 +133,7 @@ class DebianFetcher:
             errors = [line.removeprefix("E: ") for line in said.splitlines() if line.startswith("E: ")]
             problem = errors[0] if errors else said.rpartition("\n")[2]
             raise FetchError(f'can not make "debootstrap:{self._wish}": {problem}', temporary=passes(problem))
+        _empty(root)
         _clamp(root, started, self._found["date"])
         digest = f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
         return Image(env=PLAIN, digest=digest, platform=self._platform)
@@ -144,7 +146,7 @@ class DebianFetcher:
         command = ["mmdebstrap", "--format=directory", f"--variant={wish.variant}"]
         command += [f"--architectures={self._architecture}"]
         command += [f"--include={','.join(sorted(include))}"] if include else []
-        return [*command, f"--customize-hook={EMPTIED}", wish.suite, root, *sources]
+        return [*command, wish.suite, root, *sources]
 
     def _resolve(self, log: Callable[[bytes], None] | None, cancel: Cancel | None) -> dict[str, Any]:
         """The lines of sources.list and the archive's state."""
@@ -166,6 +168,22 @@ class DebianFetcher:
             lambda: mirror.state(lines, wish.components, self._architecture, cancel=cancel), note=note, cancel=cancel
         )
         return {"source": f"debootstrap:{wish}", "sources": list(lines), "archive": state, "date": date}
+
+
+def _empty(root: str) -> None:
+    """Empty the files that were copied from the host."""
+    import os
+
+    from obuild import kernel
+
+    top = os.open(root, os.O_PATH)
+    folder = kernel.open_in_root(top, "etc", os.O_RDONLY | os.O_DIRECTORY)
+    os.close(top)
+    for name in set(EMPTIED).intersection(os.listdir(folder)):
+        os.unlink(name, dir_fd=folder)
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder))
+        os.chmod(name, 0o644, dir_fd=folder)
+    os.close(folder)
 
 
 def _clamp(root: str, started: int, date: int) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
-__all__ = ["choose", "config_digest", "parse_json", "read_blob", "unpack_image"]
+__all__ = ["choose", "config_digest", "items", "parse_json", "read_blob", "unpack_image"]
 
 LARGEST = 16 << 20
 """Bytes; a manifest or configuration is a few thousand, and is read into memory."""
@@ -57,7 +57,7 @@ def choose(index: Json, platform: str, name: str) -> str:
     """The digest of the manifest for `platform` in an index of several. Raises `FetchError` that lists them."""
     _, architecture, variant = f"{platform}/".split("/")[:3]
     found: dict[str, str] = {}
-    for item in _items(index, "manifests", name):
+    for item in items(index, "manifests", name):
         what = item.get("platform") or {}
         if what.get("os") != "unknown":  # attestations of BuildKit
             key = "/".join(filter(None, (what.get("os"), what.get("architecture"), what.get("variant"))))
@@ -101,7 +101,7 @@ def unpack_image(
     image = parse_config(config, digest)
     if image.platform and image.platform.split("/")[:2] != platform.split("/")[:2]:
         log(f'"{name}" is for {image.platform}, not {platform}\n'.encode())
-    layers = _items(manifest, "layers", name)
+    layers = items(manifest, "layers", name)
     contents = (config.get("rootfs") or {}).get("diff_ids") or []
     if len(contents) != len(layers):
         raise FetchError(f'"{name}" has {len(layers)} layers, but its configuration lists {len(contents)}')
@@ -135,11 +135,12 @@ def _unpack(
                 raise FetchError(f"{name} is damaged: unpacked, it is not what the configuration says")
 
 
-def _items(found: Json, field: str, name: str) -> list[Json]:
-    items = found.get(field)
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+def items(found: Json, field: str, name: str) -> list[Json]:
+    """The objects listed in a field. Raises `FetchError` when it is no such list."""
+    listed = found.get(field)
+    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
         raise FetchError(f'"{name}" makes no sense: its "{field}" is not a list of objects')
-    return items
+    return listed
 
 
 def _digest(item: Json, name: str) -> str:

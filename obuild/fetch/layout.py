@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from obuild.errors import FetchError, UsageError, nearest
-from obuild.fetch.layers import choose, config_digest, parse_json, read_blob, unpack_image
+from obuild.fetch.layers import choose, config_digest, items, parse_json, read_blob, unpack_image
 from obuild.reference import parse_digest
 
 TYPE_CHECKING = False
@@ -62,7 +62,7 @@ class LayoutFetcher:
         except OSError as error:
             hint = "an OCI layout is a directory with index.json, oci-layout and blobs/"
             raise FetchError(f'"{self._path}" is not an OCI layout: {error.strerror}', hint=hint) from None
-        entries = [item for item in index.get("manifests") or () if isinstance(item, dict)]
+        entries = items(index, "manifests", path)
         tags = {(item.get("annotations") or {}).get(TAG, ""): str(item.get("digest")) for item in entries}
         if not self._tag and len(entries) == 1:
             return _checked(str(entries[0].get("digest")), path)

@@ -167,7 +167,7 @@ def _releases(lines: Sequence[str], cancel: Cancel | None) -> list[str]:
         raise FetchError("apt is missing, which mmdebstrap needs", hint='install "apt"')
     with tempfile.TemporaryDirectory(prefix="obuild-") as folder:
         pairs = [(f"{_address(line)}/InRelease", f"{folder}/{number}") for number, line in enumerate(lines)]
-        argv = [helper, "download-file", *(word for pair in pairs for word in pair)]
+        argv = [helper, "-oAcquire::Retries=0", "download-file", *(word for pair in pairs for word in pair)]
         _, said = program.run(argv, log=lambda _: None, cancel=cancel)
         if said:
             raise _unreachable(lines, said)
