@@ -16,8 +16,8 @@ SOURCES = sorted((ROOT / "obuild").rglob("*.py"))
 # Higher levels import lower ones; modules of one level only where listed in SAME.
 LEVELS = [
     ["errors", "value"],
-    ["system", "kernel", "disk", "log", "cancel", "flight", "sexp"],
-    ["docker_engine", "spec", "dockerfile", "step", "archive"],
+    ["system", "kernel", "disk", "log", "cancel", "flight", "sexp", "image", "reference", "retry", "compress"],
+    ["docker_engine", "spec", "dockerfile", "step", "archive", "unpack"],
     ["store", "sandbox", "fetch", "manifest", "copy", "source", "export", "opam"],
     ["build", "stage", "plan"],
     ["runs"],

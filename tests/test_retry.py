@@ -93,5 +93,3 @@ def test_success_does_not_import_tenacity() -> None:
 )
 def test_words_of_other_programs(text: str, temporary: bool) -> None:
     assert passes(text) is temporary
-
-

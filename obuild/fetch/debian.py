@@ -36,7 +36,7 @@ VARIANTS = ("minbase", "apt", "essential", "required", "important", "standard", 
 FORM = "write debootstrap:SUITE[?include=a,b&variant=minbase&components=main,universe&mirror=URL]"
 
 EMPTIED = ("resolv.conf", "hostname")
-"""Files in /etc that mmdebstrap copies from the host. A base must not depend on it; they stay as places to mount over."""
+"""Files in /etc that mmdebstrap copies from the host. No base may depend on it; they stay as places to mount over."""
 
 
 @value
