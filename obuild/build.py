@@ -51,7 +51,7 @@ class Builder:
         Raises `StepFailed` for a step that fails, `Cancelled` once `cancel` is set, and other `ObuildError`s for what
         can not be done. The steps that ended well stay in the store whatever happens later.
         """
-        token = (cancel or Cancel()).child()
+        token = (Cancel() if cancel is None else cancel).child()
         with _deadline(self.options.timeout, token):
             return Stage(self, reporter or Reporter(), token).build(spec, context)
 

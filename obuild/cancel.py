@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+from _weakref import ref
 
 from obuild.errors import Cancelled
 
@@ -19,7 +20,7 @@ class Cancel:
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.reason = "cancelled"
-        self._children: list[Cancel] = []
+        self._children: list[ref[Cancel]] = []
         self._set = False
 
     def __del__(self) -> None:
@@ -34,12 +35,14 @@ class Cancel:
             self.reason, self._set = reason, True
             os.eventfd_write(self.fd, 1)
         for child in tuple(self._children):
-            child.set(reason)
+            token = child()
+            if token is not None:
+                token.set(reason)
 
     def child(self) -> Cancel:
-        """A token that is cancelled with this one, or alone."""
+        """A token that is cancelled with this one, or alone; it is forgotten, with its descriptor, when nobody has it."""
         token = Cancel()
-        self._children.append(token)
+        self._children.append(ref(token, self._children.remove))
         if self._set:
             token.set(self.reason)
         return token
