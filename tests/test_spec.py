@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -375,3 +376,24 @@ def test_a_spoilt_spec_is_read_or_refused_with_places(chance: random.Random) -> 
             problems = [str(problem) for problem in error.problems]
         assert problems if found is None else spec.parse(spec.format(found), "t") == found
         assert found is None or spec.parse(spec.tidy(text, "t"), "t") == found
+
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted(ROOT.glob("examples/*.spec")) + sorted(ROOT.glob("specs/*.spec"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_specs_that_come_with_obuild_are_tidy_and_without_doubts(path: Path) -> None:
+    text = path.read_text()
+    found = spec.parse(text, path.name)
+    assert spec.tidy(text, path.name) == text
+    assert spec.parse(spec.format(found), path.name) == found
+    assert spec.doubts(found) == ()
+
+
+def test_the_manual_begins_with_a_spec() -> None:
+    manual = (ROOT / "docs" / "spec-language.md").read_text()
+    lines = [line for line in manual.partition("\n\n    ")[2].split("\n\n")[0].splitlines() if line]
+    found = spec.parse("\n".join(lines), "manual")
+    assert [name for name, _ in found.builds] == ["tools"]
+    assert len(found.ops) == 3
