@@ -6,8 +6,8 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 VENV := .venv
 STORE ?= overlay:/var/cache/obuild
 
-RUN_PACKAGES := crun tini mmdebstrap skopeo
-TEST_PACKAGES := $(RUN_PACKAGES) runc btrfs-progs busybox-static docker.io buildah opam attr xfsprogs iproute2 zstd git rsync
+RUN_PACKAGES := crun tini mmdebstrap debian-archive-keyring skopeo zstd
+TEST_PACKAGES := $(RUN_PACKAGES) runc btrfs-progs busybox-static docker.io buildah opam attr xfsprogs iproute2 xz-utils bzip2 lz4 git rsync
 
 .PHONY: all demo test bench install-run install-test clean
 
