@@ -16,8 +16,22 @@ SOURCES = sorted((ROOT / "obuild").rglob("*.py"))
 # Higher levels import lower ones; modules of one level only where listed in SAME.
 LEVELS = [
     ["errors", "value"],
-    ["system", "kernel", "disk", "log", "cancel", "flight", "sexp", "image", "reference", "retry", "compress"],
-    ["docker_engine", "spec", "dockerfile", "step", "archive", "unpack"],
+    [
+        "system",
+        "kernel",
+        "disk",
+        "log",
+        "cancel",
+        "flight",
+        "sexp",
+        "check",
+        "layout",
+        "image",
+        "reference",
+        "retry",
+        "compress",
+    ],
+    ["docker_engine", "op", "form", "spec", "dockerfile", "containerfile", "instruction", "step", "archive", "unpack"],
     ["store", "sandbox", "fetch", "manifest", "copy", "source", "export", "opam"],
     ["build", "stage", "plan"],
     ["runs"],
@@ -33,7 +47,7 @@ HOMES = {
     "rich": "cli/",
     "subprocess": "system",
 }
-LIGHT = ["click", "rich", "docker", "pyroute2", "pygit2", "lark", "tenacity", "asyncio", "dataclasses", "typing"]
+LIGHT = ["click", "rich", "docker", "pyroute2", "pygit2", "lark", "tenacity", "asyncio", "dataclasses"]
 LIGHT += ["pathlib", "subprocess", "inspect", "shutil", "tempfile", "logging"]
 
 
