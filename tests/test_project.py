@@ -16,21 +16,7 @@ SOURCES = sorted((ROOT / "obuild").rglob("*.py"))
 # Higher levels import lower ones; modules of one level only where listed in SAME.
 LEVELS = [
     ["errors", "value"],
-    [
-        "system",
-        "kernel",
-        "disk",
-        "log",
-        "cancel",
-        "flight",
-        "sexp",
-        "check",
-        "layout",
-        "image",
-        "reference",
-        "retry",
-        "compress",
-    ],
+    "system kernel disk log cancel flight sexp check layout image reference retry compress".split(),
     ["docker_engine", "op", "form", "spec", "dockerfile", "containerfile", "instruction", "step", "archive", "unpack"],
     ["store", "sandbox", "fetch", "manifest", "copy", "source", "export", "opam"],
     ["build", "stage", "plan"],
