@@ -34,7 +34,6 @@ MAGIC = (
     (b"\xfd7zXZ\x00", "xz"),
     (b"BZh", "bzip2"),
     (b"\x04\x22\x4d\x18", "lz4"),
-    (b"LZIP", "lzip"),
     (b"\x5d\x00\x00", "xz"),
 )
 """How compressed data begins, and the program that reads it; the last is LZMA of before xz."""

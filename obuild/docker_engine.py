@@ -141,12 +141,13 @@ class Engine:
 
     @contextlib.contextmanager
     def _errors(self, what: str = "") -> Iterator[None]:
-        """Turn the package's errors, and those of requests (which are OSErrors), into ours."""
+        """Turn the package's errors into ours, and what it lets through of requests (OSErrors) and urllib3."""
         import docker
+        from urllib3.exceptions import HTTPError
 
         try:
             yield
-        except (docker.errors.DockerException, OSError) as error:
+        except (docker.errors.DockerException, HTTPError, OSError) as error:
             text = str(getattr(error, "explanation", None) or error)
             message = f"{what}: {text}" if what else f'the Docker engine at "{self.url}": {text}'
             raise FetchError(message, temporary=passes(text)) from None

@@ -26,6 +26,7 @@ PASSING = (
     "timeout",
     "timed out",
     "connection reset",
+    "connection broken",
     "connection refused",
     "unexpected eof",
     "temporary failure",

@@ -23,7 +23,7 @@ from obuild import retry
 from obuild.cancel import Cancel
 from obuild.errors import Cancelled, FetchError, ObuildError, UsageError
 from obuild.export import export, load
-from obuild.fetch import Fetcher, open_fetcher
+from obuild.fetch import Fetcher, open_fetcher, program
 from obuild.fetch import record as record_module
 from obuild.image import PLAIN, Image, host_platform
 
@@ -644,6 +644,25 @@ def test_an_image_that_is_gone_for_good(opened: Open, tree: Path, root: Path, do
     assert "--pull" in caught.value.hint
 
 
+def test_a_silent_engine_can_be_cancelled(
+    opened: Open, registry: Registry, docker_engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = registry.find
+
+    def slow(path: str) -> tuple[str, bytes] | None:
+        if "/blobs/" in path:
+            time.sleep(20)
+        return find(path)
+
+    monkeypatch.setattr(registry, "find", slow)
+    cancel = Cancel()
+    threading.Timer(0.5, cancel.set).start()
+    started = time.monotonic()
+    with pytest.raises(Cancelled):
+        opened(f"{registry.host}/team/slow:v1", engine=docker_engine).key(cancel=cancel)
+    assert time.monotonic() - started < 15
+
+
 # debootstrap:
 
 
@@ -720,3 +739,47 @@ def test_without_mmdebstrap(opened: Open, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("obuild.system.PATH", str(tmp_path))
     with pytest.raises(FetchError, match="mmdebstrap is missing"):
         opened("debootstrap:trixie").key()
+
+
+# Programs
+
+
+def test_a_program_that_does_not_listen_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "PATIENCE", 0.2)
+    cancel = Cancel()
+    script = "trap '' TERM; echo ready; sleep 60 & wait; wait"
+
+    def log(data: bytes) -> None:
+        if b"ready" in data:
+            cancel.set()
+
+    with pytest.raises(Cancelled):
+        program.run(["sh", "-c", script], log=log, cancel=cancel)
+
+
+def test_output_errors_and_status_of_a_program() -> None:
+    assert program.run(["sh", "-c", "echo out; echo err >&2"]) == (b"out\n", "")
+    heard: list[bytes] = []
+    script = "echo one; echo two >&2; echo three; exit 3"
+    assert program.run(["sh", "-c", script], log=heard.append)[1] == "one\ntwo\nthree"
+    assert b"".join(heard) == b"one\ntwo\nthree\n"
+    assert program.run(["false"])[1] == "exit status 1"
+
+
+@needs("setpriv")
+def test_a_program_ends_with_obuild_itself() -> None:
+    code = """
+import os
+from obuild.fetch import program
+program.run(["sh", "-c", "echo $$; exec sleep 600"], log=lambda data: os.write(1, data))
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as obuild:
+        assert obuild.stdout is not None
+        pid = int(obuild.stdout.readline())
+        obuild.kill()
+    for _ in range(500):
+        state = Path(f"/proc/{pid}/stat")
+        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.02)
+    pytest.fail("the program goes on")

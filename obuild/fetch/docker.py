@@ -101,8 +101,9 @@ class DockerFetcher:
 
     def _explained(self, error: FetchError) -> FetchError:
         """The error, with another hint when the name looks like a mistyped kind of base: `debotstrap:trixie`."""
-        meant = "" if "/" in self._reference.name else nearest(self._reference.name, OTHER_KINDS)
-        return FetchError(error.message, hint=meant or error.hint, temporary=error.temporary and not meant)
+        if error.temporary or "/" in self._reference.name:
+            return error
+        return FetchError(error.message, hint=nearest(self._reference.name, OTHER_KINDS) or error.hint)
 
     def _download(self, manifest: str, root: str, log: Log, cancel: Cancel | None) -> Image:
         """Save the blobs beside `root`, unpack them, remove them."""

@@ -60,7 +60,7 @@ def recall(engine: Engine, digest: str, pinned: str, platform: str, log: Log, *,
 
 def export(engine: Engine, image: Image, name: str, root: str, log: Log, *, cancel: Cancel | None) -> Image:
     """Unpack all files of an image into `root`."""
-    with _pumped(engine.files(image.digest), cancel) as chunks:
+    with _pumped(engine.files(image.digest), cancel, patience=PATIENCE) as chunks:
         stream = Stream(chunks)
         unpack(stream, root, name, note=lambda text: log(f"{text}\n".encode()))
         stream.drain()
@@ -76,8 +76,13 @@ def _listen(lines: Iterator[str], log: Log, cancel: Cancel | None) -> None:
 
 
 @contextlib.contextmanager
-def _pumped(source: Generator[bytes, None, None], cancel: Cancel | None) -> Iterator[Iterator[bytes]]:
-    """The chunks of `source`, read by another thread into a pipe: a silent engine must not delay a cancel."""
+def _pumped(
+    source: Generator[bytes, None, None], cancel: Cancel | None, *, patience: float = 0
+) -> Iterator[Iterator[bytes]]:
+    """The chunks of `source`, read by another thread into a pipe: a silent engine must not delay a cancel.
+
+    `patience` is how many seconds the thread gets to clean up when the chunks are not read to the end.
+    """
     out, into = os.pipe()
     failed: list[Exception] = []
 
@@ -105,4 +110,4 @@ def _pumped(source: Generator[bytes, None, None], cancel: Cancel | None) -> Iter
         yield chunks()
     finally:
         os.close(out)
-        thread.join(PATIENCE)
+        thread.join(patience)

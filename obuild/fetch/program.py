@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 
 from obuild import system
 from obuild.archive import read_chunks
@@ -59,12 +61,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """Make sure that a program has ended, giving it a chance to do so well."""
     if process.poll() is None:
         process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except Exception:
-            process.kill()
+        patience = time.monotonic() + PATIENCE
+        while process.poll() is None and time.monotonic() < patience:
+            time.sleep(0.01)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            raise
     if process.stdout is not None:
         process.stdout.close()
 
