@@ -25,6 +25,7 @@ $(VENV)/run: pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || .ci/apt-install python3-venv
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(VENV)/bin/python -m compileall -q obuild
 	@touch $@
 
 $(VENV)/test: pyproject.toml $(VENV)/run
