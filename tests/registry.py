@@ -11,7 +11,10 @@ from pathlib import Path
 
 
 class Registry(ThreadingHTTPServer):
-    """`fail` requests are answered with 503 before the first good one; `requests` are the paths asked for."""
+    """`fail` requests are answered with 503 before the first good one; `requests` are the paths asked for.
+
+    Blobs wait for `gate`.
+    """
 
     daemon_threads = True
 
@@ -19,6 +22,8 @@ class Registry(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Answer)
         self.layout = layout
         self.fail = 0
+        self.gate = threading.Event()
+        self.gate.set()
         self.requests: list[str] = []
 
     @property
@@ -53,6 +58,8 @@ class _Answer(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.requests.append(self.path)
+        if "/blobs/" in self.path:
+            self.server.gate.wait()
         found = self.server.find(self.path)
         status = 200 if found else 404
         if self.server.fail:
@@ -83,5 +90,6 @@ def serving(layout: Path) -> Iterator[Registry]:
         try:
             yield registry
         finally:
+            registry.gate.set()
             registry.shutdown()
             thread.join()

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import tarfile
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -85,10 +84,8 @@ def test_reading_a_silent_pipe_can_be_cancelled() -> None:
     out, into = os.pipe()
     cancel = Cancel()
     threading.Timer(0.1, cancel.set).start()
-    started = time.monotonic()
     with pytest.raises(Cancelled):
         list(read_chunks(out, cancel))
-    assert time.monotonic() - started < 5
     os.close(out)
     os.close(into)
 

@@ -51,6 +51,7 @@ class TarFetcher:
             with open_archive(fd, self._path, cancel=cancel) as stream:
                 unpack(stream, root, self._path, note=lambda text: log(f"{text}\n".encode()))
                 stream.drain()
+            _check_root(root, self._path)
             if _identity(os.fstat(fd)) != identity:
                 raise FetchError(f'"{self._path}" changed while it was read', hint="start again", temporary=True)
         finally:
@@ -81,6 +82,17 @@ class TarFetcher:
         hint = f'write "dir:{self._path}"' if os.path.isdir(self._path) else ""
         os.close(fd)
         raise FetchError(f'"{self._path}" is not a file', hint=hint)
+
+
+def _check_root(root: str, path: str) -> None:
+    """Refuse an image in a tar, which holds layers and descriptions where a root file system has directories."""
+    names = set(os.listdir(root))
+    if "etc" in names or "usr" in names or "bin" in names:
+        return
+    for sign, transport in (("oci-layout", "oci-archive"), ("manifest.json", "docker-archive")):
+        if sign in names:
+            hint = f'unpack it with "skopeo copy {transport}:{path} oci:DIR" and take oci:DIR'
+            raise FetchError(f'"{path}" is an image, not a root file system', hint=hint)
 
 
 def _identity(info: os.stat_result) -> list[int]:
