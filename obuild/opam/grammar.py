@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import lark
 
 from obuild.opam.lexer import Unreadable, number, scan, string
-from obuild.opam.reader import DEPTH, height
 
 if TYPE_CHECKING:
     from obuild.opam.syntax import File, Value
@@ -69,33 +68,14 @@ _SHOWN = {
 def parse_located(text: str) -> File:
     """The items of a text without `(* … *)` comments; all their values know their places.
 
-    Raises `Unreadable` for the first thing wrong.
+    Raises `Unreadable` for the first thing wrong. How deep the text nests, `reader.read` has checked before.
     """
-    _check_words(text)
+    for _ in scan(text):
+        pass  # what is no token has a better message than the parser's
     try:
-        items: Any = _parser().parse(text)
+        return _parser().parse(text)  # type: ignore[return-value]
     except lark.UnexpectedToken as error:
         raise _unexpected(text, error) from None
-    for item in items:
-        _check_depth(item, 0)
-    return items  # type: ignore[no-any-return]
-
-
-def _check_words(text: str) -> None:
-    """Refuse what is no token, which has a better message than "unexpected", and brackets that nest too deep."""
-    depth = 0
-    for word, offset in scan(text):
-        depth += (word in "([{") - (word in ")]}")
-        if depth > DEPTH:
-            raise Unreadable(f"brackets nest more than {DEPTH} deep", offset)
-
-
-def _check_depth(item: Any, depth: int) -> None:
-    if item[0] == "section":
-        for inner in item[3]:
-            _check_depth(inner, depth + 1)
-    elif height(item[2]) > DEPTH:
-        raise Unreadable(f'the value of "{item[1]}" nests more than {DEPTH} deep', item.offset)
 
 
 def _unexpected(text: str, error: lark.UnexpectedToken) -> Unreadable:

@@ -1,7 +1,8 @@
 """The fast way through an opam file that is as it should be: one pass over its tokens, without recursion.
 
 What it returns is equal to what the grammar says: `tests/test_opam_syntax.py` compares them on every file there is.
-Anything wrong is a `ValueError` without words; the grammar, ten times slower, then says what and where.
+Anything wrong is a `ValueError` without words; the grammar, ten times slower, then says what and where. Only what nests
+too deep is told here, before a grammar spends its time on it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from obuild.opam.syntax import File, Value
 
-__all__ = ["DEPTH", "height", "read"]
+__all__ = ["DEPTH", "read"]
 
 DEPTH = 200
 """How deep a value may nest, each bracket and each operator counting one, so that its readers may recurse."""
@@ -34,10 +35,22 @@ _known: dict[str, Value] = {}
 _KNOWN = 50_000
 
 
+class _TooDeep(Exception):
+    """The token number `args[0]` opens one bracket too many."""
+
+
 def read(text: str) -> File:
-    """The items of a text that has no `(* … *)` comments. Raises `ValueError`."""
+    """The items of a text that has no `(* … *)` comments. Raises `ValueError`, and `Unreadable` for deep nesting."""
     pieces = tokens(text)
-    words = [*pieces[1::3], "", "", ""]
+    try:
+        return _items(pieces, [*pieces[1::3], "", "", ""])
+    except _TooDeep as error:
+        raise Unreadable(
+            f"brackets nest more than {DEPTH} deep", sum(map(len, pieces[: 3 * error.args[0] + 1]))
+        ) from None
+
+
+def _items(pieces: list[str], words: list[str]) -> File:
     at, offset, counted = 1, 0, 0
     items: list[Any] = []
     sections: list[tuple[list[Any], str, str | None, int]] = []
@@ -52,12 +65,15 @@ def read(text: str) -> File:
         elif type(_atom(word)) is not tuple:
             raise ValueError
         elif words[at + 1] == ":":
+            begin = at
             value, at = _value(words, at + 2)
+            if at - begin > DEPTH:
+                _check_depth(word, value, offset)
             items.append(("field", word, value, offset))
         else:
             name, at = _head(words, at + 1)
             if len(sections) == DEPTH:
-                raise ValueError
+                raise _TooDeep(at - 1)
             sections.append((items, word, name, offset))
             items = []
     if sections:
@@ -81,7 +97,6 @@ def _value(words: list[str], at: int) -> tuple[Value, int]:
     `values` is what the innermost open bracket holds so far, `marks` counts the operators among it, which are applied
     when the bracket closes.
     """
-    begin = at
     outer: list[tuple[str, list[Any], int]] = []
     values: list[Any] = []
     marks = 0
@@ -93,7 +108,7 @@ def _value(words: list[str], at: int) -> tuple[Value, int]:
             at += 1
         elif word in _OPENS:
             if len(outer) == DEPTH:
-                raise ValueError
+                raise _TooDeep(at - 1)
             outer.append((word, values, marks))
             values, marks = [], 0
             continue
@@ -110,12 +125,12 @@ def _value(words: list[str], at: int) -> tuple[Value, int]:
         else:
             values.append(_atom(word))
         if not outer and words[at] not in _CONTINUES:
-            return _only(values, marks, at - begin), at
+            return _only(values, marks), at
 
 
-def _only(values: list[Any], marks: int, size: int) -> Value:
+def _only(values: list[Any], marks: int) -> Value:
     value, *rest = _apply(values) if marks else values
-    if rest or (size > DEPTH and height(value) > DEPTH):
+    if rest:
         raise ValueError
     return value  # type: ignore[no-any-return]
 
@@ -207,13 +222,14 @@ def _prefixed(values: list[Any], at: int) -> tuple[Value, int]:
     return value, at + 1
 
 
-def height(value: Value) -> int:
-    """How deep a value nests; one more than `DEPTH` for anything deeper."""
-    level, depth = [value], 0
-    while level and depth <= DEPTH:
-        depth += 1
+def _check_depth(name: str, value: Value, offset: int) -> None:
+    """Raises `Unreadable` when the value of the field `name`, which is at `offset`, nests deeper than `DEPTH`."""
+    level = [value]
+    for _ in range(DEPTH):
         level = [part for each in level if isinstance(each, tuple) for part in _parts(each)]
-    return depth
+        if not level:
+            return
+    raise Unreadable(f'the value of "{name}" nests more than {DEPTH} deep', offset)
 
 
 def _parts(value: tuple[Any, ...]) -> tuple[Value, ...]:

@@ -31,7 +31,7 @@ else:
 
 __all__ = ["LIMIT", "File", "Item", "Value", "field", "offset", "parse", "problem", "sections", "shown"]
 
-LIMIT = 1 << 20
+LIMIT = 1 << 18
 """Bytes of the largest file that is read; the largest of the public repositories has 24 kB."""
 
 
@@ -42,11 +42,12 @@ def parse(data: bytes, path: str, *, located: bool = False) -> File:
     source = data.decode("latin-1")
     try:
         text = blank(source)
-        if not located:
-            try:
-                return read(text)
-            except ValueError:
-                pass  # what it is that is wrong, the grammar knows
+        try:
+            items = read(text)
+            if not located:
+                return items
+        except ValueError:
+            pass  # what it is that is wrong, the grammar knows
         from obuild.opam.grammar import parse_located
 
         return parse_located(text)
