@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from obuild.errors import Problem
     from obuild.sexp import Node, Source
 
-__all__ = ["Check", "head"]
+__all__ = ["Check", "head", "shown"]
+
+LONGEST = 400
+"""Characters of a message; a file that is no spec may be one atom of megabytes."""
 
 
 class Check:
@@ -28,7 +31,7 @@ class Check:
 
     def wrong(self, node: Node, message: str, hint: str = "") -> None:
         """Note a problem at `node`."""
-        self.problems.append(self.source.problem(node, message, hint))
+        self.problems.append(self.source.problem(node, shown(message), shown(hint)))
 
     def done(self) -> None:
         """Raise `SpecError` with all problems, in the order of the text, if there are any."""
@@ -79,7 +82,7 @@ class Check:
                 self.wrong(node, "expected a field in parentheses", f"one of {_listed(known)}")
             elif name not in known:
                 sound = False
-                self.wrong(node[0], f'unknown field "{name}"', nearest(name, known) or f"one of {_listed(known)}")
+                self.wrong(node[0], f'unknown field "{name}"', nearest(name[:50], known) or f"one of {_listed(known)}")
             elif name in found:
                 self.wrong(
                     node,
@@ -105,6 +108,14 @@ class Check:
         elif not 0 <= number <= highest:
             self.wrong(found[0], f'"{form[0]}" is from 0 to {highest}')
         return number or 0
+
+
+def shown(text: str) -> str:
+    """A message with texts of the user's in it, made fit for a terminal: printable, and not longer than it helps."""
+    text = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    return (
+        text if text.isprintable() else "".join([c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text])
+    )
 
 
 def head(node: Node) -> str | None:

@@ -5,7 +5,7 @@ Everything that OBuilder reads is read, also what can only fail later there; wha
 
 from __future__ import annotations
 
-from obuild.check import Check, head
+from obuild.check import Check, head, shown
 from obuild.errors import nearest
 from obuild.op import (
     Cache,
@@ -41,6 +41,9 @@ HIGHEST_ID = 2**32 - 2
 DIGITS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
 """The kinds of checksums, with the number of their hexadecimal digits."""
 
+MANY = 20
+"""So many names of builds are offered at most: comparing each unknown name with thousands takes minutes."""
+
 WHOLE = "((build NAME (...))* (from BASE) OP*)"
 OPS = ("comment", "workdir", "shell", "user", "env", "run", "copy")
 
@@ -67,12 +70,13 @@ class _Forms(Check):
     def __init__(self, source: Source) -> None:
         super().__init__(source)
         self.extensions: list[Problem] = []
+        self.lines: dict[str, int] = {}
 
     def place(self, node: Node) -> Place:
         return Place(self.source.path, *self.source.place(node.offset))
 
     def extension(self, node: Node, message: str) -> None:
-        self.extensions.append(self.source.problem(node, message))
+        self.extensions.append(self.source.problem(node, shown(message)))
 
     def spec(self, node: Node, scope: tuple[str, ...]) -> Spec:
         if not isinstance(node, List):
@@ -85,18 +89,18 @@ class _Forms(Check):
         bases: list[str] = []
         ops: list[Op] = []
         for item in node:
-            visible = (*scope, *[name for name, _ in builds])
             name = head(item)
             if isinstance(item, List) and name == "build":
                 if bases or ops:
                     self.wrong(item, '"build" comes before "from"', f"write {WHOLE}")
-                builds += self.build(item, visible)
+                builds += self.build(item, scope)
+                scope += (builds[-1][0],) if builds else ()
             elif isinstance(item, List) and name == "from":
                 if bases or ops:
                     self.wrong(item, '"from" a second time' if bases else '"from" comes before the ops')
                 bases.append(self.argument(item, "the base", "(from BASE)"))
             else:
-                ops += self.op(item, visible)
+                ops += self.op(item, scope)
         if not bases:
             self.wrong(node, 'there is no "(from BASE)"', f"write {WHOLE}")
         return Spec(bases[0] if bases else "", tuple(ops), tuple(builds), self.place(node))
@@ -114,9 +118,8 @@ class _Forms(Check):
             return []
         name = written[:1].lower() + written[1:]
         if name not in OPS:
-            self.wrong(
-                node, f'unknown operation "{written}"', nearest(written.lower(), OPS) or f"one of {', '.join(OPS)}"
-            )
+            hint = nearest(written[:MANY].lower(), (*OPS, "from", "build")) or f"one of {', '.join(OPS)}"
+            self.wrong(node, f'unknown operation "{written}"', hint)
             return []
         form = self.unwrapped(node) if name != written else node
         op: Op | None = self.copy(form, scope) if name == "copy" else getattr(self, name)(form)
@@ -254,10 +257,29 @@ class _Forms(Check):
     def from_build(self, form: List, scope: tuple[str, ...]) -> Origin:
         name = self.argument(form, "the name of a build", "(from (build NAME))")
         if name and name not in scope:
-            names = ", ".join(f'"{known}"' for known in dict.fromkeys(scope))
-            hint = nearest(name, scope) or (f"there is {names}" if names else "no build comes before this")
-            self.wrong(form[1], f'unknown build "{name}"', hint)
+            self.wrong(form[1], f'unknown build "{name}"', self.hint(name, scope))
         return FromBuild(name)
+
+    def hint(self, name: str, scope: tuple[str, ...]) -> str:
+        """What may be meant by the name of a build that is not there."""
+        self.lines = self.lines or self.lines_of_builds()
+        if name in self.lines:
+            return f"the one at line {self.lines[name]} comes later, or is inside of another build"
+        if not scope:
+            return "no build comes before this"
+        names = [f'"{known}"' for known in scope[-MANY:]]
+        return nearest(name[:100], scope[-MANY:]) or f"there is {', '.join(names)}"
+
+    def lines_of_builds(self) -> dict[str, int]:
+        """The lines of all builds, wherever they are."""
+        found, waiting = {}, [self.source.node]
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, List):
+                waiting += node
+                if head(node) == "build" and len(node) == 3 and isinstance(node[1], Atom):
+                    found[str(node[1])] = self.place(node).line
+        return found
 
     def from_package(self, form: List, _scope: tuple[str, ...]) -> Origin:
         self.extension(form, "a copy from a package")

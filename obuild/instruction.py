@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 
+from obuild.check import shown
 from obuild.errors import Problem
 from obuild.value import value
 
@@ -68,7 +69,7 @@ class Unsaid(Exception):
 
     def problem(self, path: str, instruction: Instruction) -> Problem:
         """The problem, with its place."""
-        return Problem(self.message, path, instruction.line, 1, quote=instruction.text, hint=self.hint)
+        return Problem(shown(self.message), path, instruction.line, 1, quote=instruction.text, hint=shown(self.hint))
 
 
 def read(text: str) -> tuple[str, list[Instruction]]:

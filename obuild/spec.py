@@ -103,10 +103,11 @@ def builds_used(spec: Spec) -> frozenset[str]:
 def doubts(spec: Spec) -> tuple[Problem, ...]:
     """What is allowed but will fail or do nothing when it runs."""
     found = []
-    for index, (name, nested) in enumerate(spec.builds):
-        if name in (later for later, _ in spec.builds[index + 1 :]):
+    used, last = builds_used(spec), dict(spec.builds)
+    for name, nested in spec.builds:
+        if last[name] is not nested:
             found.append(_doubt(nested.place, f'build "{name}" is hidden by a later one of that name'))
-        elif name not in builds_used(spec):
+        elif name not in used:
             found.append(_doubt(nested.place, f'nothing is copied from build "{name}"'))
         found += doubts(nested)
     for op in spec.ops:

@@ -269,6 +269,34 @@ def test_a_build_is_seen_by_what_comes_after_it_and_what_is_inside_of_that(text:
         assert spec.format(spec.parse(text, "t")).count("(build a)") == 1
 
 
+def test_a_build_that_is_somewhere_else_is_pointed_at() -> None:
+    text = """((build b
+  ((build a ((from x))) (from x)))
+ (from x) (copy (from (build a)) (src x) (dst y)))"""
+    (told,) = problems(text)
+    assert told == '3:30 unknown build "a"; the one at line 2 comes later, or is inside of another build'
+
+
+def test_messages_are_fit_for_a_terminal() -> None:
+    with pytest.raises(SpecError) as caught:
+        spec.parse('((from a) ("\027[31m" x)(run (shell x) (' + "x" * 10_000 + " y)))", "t")
+    text = str(caught.value)
+    assert "\x1b" not in text
+    assert len(text) < 2000
+
+
+def test_hostile_sizes_take_no_long_time() -> None:
+    copies = "(copy (from (build nowhere)) (src a) (dst b))" * 3000
+    builds = "".join([f"(build some-name-{number} ((from a)))" for number in range(3000)])
+    assert len(problems(f"({builds} (from a) {copies})")) == 3000
+    deep = "(from a)"
+    for _ in range(98):
+        deep = f"(build b ({deep})) (from a)"
+    found = spec.parse(f"({deep})", "t")
+    assert spec.parse(spec.format(found), "t") == found
+    assert spec.parse(spec.tidy(f"({deep})", "t"), "t") == found
+
+
 def test_extensions_are_what_obuilder_does_not_read() -> None:
     text = f"""((from a) (user (gid 1) (uid 1)) (Run (shell x)) (run (network net) (secrets (s)) (shell x))
  (copy (src .) (dst .) (exclude .git *.o /x))
