@@ -40,7 +40,7 @@ class Cancel:
                 token.set(reason)
 
     def child(self) -> Cancel:
-        """A token that is cancelled with this one, or alone; it is forgotten, with its descriptor, when nobody has it."""
+        """A token that is cancelled with this one, or alone; it is forgotten when nobody else has it."""
         token = Cancel()
         self._children.append(ref(token, self._children.remove))
         if self._set:

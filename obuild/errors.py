@@ -7,6 +7,7 @@
     ├── StepFailed            1  a step's command ended with a status other than 0
     ├── StoreError            4  the store can not be read or written
     ├── SandboxError          4  a container can not be started
+    │   └── LimitExceeded     1  a step wanted more memory, time or log than it may have
     ├── FetchError            4  an image or a source can not be had
     └── Cancelled           130  the user, or the last one who wanted it, gave up
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Cancelled",
     "FetchError",
+    "LimitExceeded",
     "ObuildError",
     "OpamError",
     "Problem",
@@ -131,6 +133,12 @@ class SandboxError(ObuildError):
     """A container can not be started."""
 
     exit_code = 4
+
+
+class LimitExceeded(SandboxError):
+    """A step wanted more memory, time or log than it may have, and was killed."""
+
+    exit_code = 1
 
 
 class FetchError(ObuildError):

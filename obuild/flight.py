@@ -45,8 +45,12 @@ class Flight:
             self._error = error
         finally:
             self._done.set("done")
-            if self._log >= 0:
-                os.close(self._log)
+
+    def close(self) -> None:
+        """Forget the log; nobody can join any more."""
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
 
     def logged(self, path: str) -> None:
         """From now on the log is also in the file `path`, where a late listener finds what it missed."""
@@ -67,24 +71,23 @@ class Flight:
     def attach(self, listener: Listener) -> None:
         """Let `listener` hear the log: first what it missed, then the rest as it comes."""
         with self._lock:
-            if not self._done:
-                for piece in self._followed + _pieces(self._log):
-                    listener(piece)
+            for piece in self._followed + _pieces(self._log):
+                listener(piece)
             self._listeners.append(listener)
 
     def detach(self, listener: Listener) -> None:
         """No longer call `listener`."""
         with self._lock:
-            self._listeners.remove(listener)
+            if listener in self._listeners:
+                self._listeners.remove(listener)
 
-    def wait(self, cancel: Cancel | None) -> bool:
-        """Wait until it is over (True) or `cancel` is set (False)."""
+    def wait(self, cancel: Cancel | None) -> None:
+        """Wait until it is over or `cancel` is set."""
         poll = select.poll()
         poll.register(self._done.fd, select.POLLIN)
         if cancel is not None:
             poll.register(cancel.fd, select.POLLIN)
         poll.poll()
-        return bool(self._done)
 
     def result(self) -> Any:
         """What the work returned; raises what it raised."""
@@ -108,16 +111,11 @@ class Flights:
         Raises `Cancelled` once `cancel` is set: when nobody else waits the work is cancelled too and has ended.
         """
         flight = self._board(id, work, note, cancel)
-        flight.attach(listener)
-        over = flight.wait(cancel)
-        flight.detach(listener)
-        with self._lock:
-            flight.users -= 1
-            if not over and not flight.users:
-                flight.cancel.set(cancel.reason)
-                over = True
-        if over:
-            flight.wait(None)
+        try:
+            flight.attach(listener)
+            flight.wait(cancel)
+        finally:
+            self._leave(flight, listener, cancel.reason)
         cancel.check()
         return flight.result()
 
@@ -135,6 +133,18 @@ class Flights:
                     return flight
             note("Waiting for previous build to finish cancelling")
             flight.wait(cancel)
+
+    def _leave(self, flight: Flight, listener: Listener, reason: str) -> None:
+        """Wait no longer; the last one to leave ends what is not over yet, and sees to its end."""
+        flight.detach(listener)
+        with self._lock:
+            flight.users -= 1
+            last = not flight.users
+            if last:
+                flight.cancel.set(reason)
+        if last:
+            flight.wait(None)
+            flight.close()
 
     def _land(self, id: str, work: Callable[[Flight], Any], flight: Flight) -> Any:
         # Removed before waiters wake: a later request starts anew and never sees an old failure.

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from obuild import spec as language
 from obuild.cancel import Cancel
 from obuild.copy import copy
-from obuild.errors import Cancelled, ObuildError, StepFailed, nearest
+from obuild.errors import Cancelled, LimitExceeded, ObuildError, SandboxError, StepFailed, nearest
 from obuild.fetch import open_fetcher
 from obuild.sandbox import Limits, Mount, Process, SecretFile
 from obuild.source import Directory, Result
@@ -34,6 +34,9 @@ __all__ = ["Context", "Options", "Stage"]
 
 SHELL = ("/usr/bin/env", "bash", "-c")
 """The shell of a stage that names none, as in OBuilder."""
+
+HOST = "builder"
+"""The host name of a step, as in OBuilder; that of a nested build on private networks is its name."""
 
 
 @value
@@ -76,8 +79,8 @@ class Options:
 class Branch:
     """A nested build under way in its own thread; `layer` waits for its result."""
 
-    def __init__(self, name: str, stage: Stage, spec: Spec, context: Context) -> None:
-        self.name = name
+    def __init__(self, stage: Stage, spec: Spec, context: Context) -> None:
+        self.name = stage.name
         self._stage, self._spec, self._context = stage, spec, context
         self._over = Cancel()
         self._layer: Layer | None = None
@@ -111,17 +114,22 @@ class Branch:
 class Stage:
     """One stage being built: its nested builds beside it, its own operations in order."""
 
-    def __init__(self, builder: Builder, reporter: Reporter, cancel: Cancel) -> None:
+    def __init__(self, builder: Builder, reporter: Reporter, cancel: Cancel, name: str = "") -> None:
         self._builder, self.reporter, self.cancel = builder, reporter, cancel
+        self.name = name
         self._options = builder.options
 
     def build(self, spec: Spec, context: Context) -> Layer:
         """The stage's last layer."""
+        if self.name:
+            self.reporter.heading(f'(build "{self.name}" ...)')
         branches = self._start(spec, context)
         try:
             layer = self._fold(spec, _see(context, branches))
             for branch in branches:
                 branch.layer()
+            if self.name:
+                self.reporter.note(f'--> finished "{self.name}"')
         except BaseException as error:  # noqa: BLE001 (what still runs has to end, whatever happened)
             raise self._stop(branches, error) from None
         finally:
@@ -134,8 +142,8 @@ class Stage:
         branches: list[Branch] = []
         for name, nested in spec.builds:
             if name in used or not self._options.skip_unused:
-                inner = Stage(self._builder, self.reporter.branch(name), self.cancel.child())
-                branches.append(Branch(name, inner, nested, _see(context, branches)))
+                inner = Stage(self._builder, self.reporter.branch(name), self.cancel.child(), name)
+                branches.append(Branch(inner, nested, _see(context, branches)))
         for branch in branches:
             branch.start(self.cancel)
         return branches
@@ -196,8 +204,9 @@ class Stage:
     def _run(self, op: Run, context: Context, base: Layer) -> Layer:
         secrets = tuple((item.id, item.target) for item in op.secrets)
         values = tuple(_secret(context, item) for item in op.secrets)
+        host = "" if op.network in ((), ("host",)) else _host(self.name)
         step = RunStep(
-            base.id, context.workdir, context.user, context.env, context.shell, op.shell, op.network, secrets
+            base.id, context.workdir, context.user, context.env, context.shell, op.shell, op.network, secrets, host
         )
         process = Process(
             argv=(*context.shell, op.shell),
@@ -207,17 +216,18 @@ class Stage:
             network=op.network,
             secrets=tuple(SecretFile(item.target, content) for item, content in zip(op.secrets, values, strict=True)),
             limits=self._options.limits,
+            hostname=host or HOST,
             fast_sync=self._options.fast_sync,
             no_new_privs=self._options.no_new_privs,
         )
 
         def fill(draft: Draft, write: Callable[[bytes], None], cancel: Cancel) -> None:
-            with _caches(self._builder.store, op, context.user) as mounts:
+            with _caches(self._builder.store, op, context.user) as mounts, _placed(op, step.id, draft):
                 status = self._builder.sandbox().run(
                     replace(process, mounts=mounts), draft.root, write, state=draft.path, cancel=cancel
                 )
-            if status:
-                raise StepFailed(f"{op.place}: {_failure(process.argv, status)}", id=step.id, status=status, log=draft.log)
+                if status:
+                    raise StepFailed(_failure(process.argv, status), id=step.id, status=status, log=draft.log)
 
         return self._make(step.id, _facts("run", op.shell, context), (base.id,), fill, secrets=values)
 
@@ -276,6 +286,20 @@ def _caches(store: Store, op: Run, user: tuple[int, int]) -> Iterator[tuple[Moun
         yield tuple(Mount(stack.enter_context(store.cache(cache.id, user)), cache.target) for cache in op.cache)
 
 
+@contextmanager
+def _placed(op: Run, id: str, draft: Draft) -> Iterator[None]:
+    """Say of an error where the step stands; one that broke a limit has failed, by no fault of the sandbox."""
+    try:
+        yield
+    except LimitExceeded as error:
+        killed = 128 + 9
+        message = f"{op.place}: {error}"
+        raise StepFailed(message, id=id, status=killed, log=draft.log, hint=error.hint) from None
+    except (SandboxError, StepFailed) as error:
+        error.message = f"{op.place}: {error.message}"
+        raise
+
+
 def _replay(layer: Layer, reporter: Reporter) -> None:
     """Say the log of a finished layer again."""
     with open(layer.log, "rb", buffering=0) as file:
@@ -296,6 +320,11 @@ def _ids(op: User) -> tuple[int, int]:
     if op.name is not None:
         raise ObuildError(f'the user "{op.name}" has no number here', hint="write (user (uid N) (gid N))")
     return op.uid, op.gid
+
+
+def _host(name: str) -> str:
+    """The host name of a nested build."""
+    return "".join([c if c.isascii() and c.isalnum() else "-" for c in name])[:63].strip("-") or HOST
 
 
 def _secret(context: Context, secret: Secret) -> bytes:

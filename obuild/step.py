@@ -32,7 +32,10 @@ class FromStep:
 
 @value
 class RunStep:
-    """A command on top of layer `base`: `secrets` are (id, target) pairs, `env` keeps its order."""
+    """A command on top of layer `base`: `secrets` are (id, target) pairs, `env` keeps its order.
+
+    `host` is the name that others on its private networks know it by; "" on none.
+    """
 
     base: str
     workdir: str
@@ -42,6 +45,7 @@ class RunStep:
     command: str
     network: tuple[str, ...] = ()
     secrets: tuple[tuple[str, str], ...] = ()
+    host: str = ""
 
     @property
     def id(self) -> str:
@@ -59,6 +63,8 @@ class RunStep:
             form.append(["network", *self.network])
         if self.secrets:
             form.append(["secrets", *map(list, self.secrets)])
+        if self.host:
+            form.append(["host", self.host])
         return _digest(form)
 
 

@@ -36,6 +36,7 @@ class Log(Plain):
         super().__init__(color=color, parent=parent)
         self.shown = b""
         self.steps: list[tuple[str, bool, int]] = parent.steps if isinstance(parent, Log) else []
+        self.ids: list[str] = parent.ids if isinstance(parent, Log) else []
         self.heard = threading.Event()
 
     def _show(self, data: bytes) -> None:
@@ -44,6 +45,7 @@ class Log(Plain):
 
     def step(self, op: str, id: str, *, cached: bool, status: int, seconds: float) -> None:
         self.steps.append((op, cached, status))
+        self.ids.append(id)
 
     @property
     def text(self) -> str:

@@ -322,7 +322,7 @@ def test_how_a_step_failed(house: House, command: str, status: int, words: str) 
 
 
 def test_the_time_of_a_step(house: House) -> None:
-    with refused(SandboxError, "time limit: the step took more than 0.5 seconds"):
+    with refused(StepFailed, "test.spec:1:31: time limit: the step took more than 0.5 seconds"):
         house.build(stage(sh("sleep 987655")), limits=Limits(seconds=0.5))
     assert alive("987655") == []
 

@@ -98,6 +98,37 @@ def test_a_late_listener_hears_everything_also_when_the_log_has_moved(job: Job) 
     assert first.heard == second.heard == b"one two"
 
 
+def test_who_joins_when_it_is_just_over_hears_everything_too(job: Job) -> None:
+    flights = Flights()
+    first = Party(flights, job)
+    assert job.started.wait(5)
+    (flight,) = flights._running.values()
+    flight.users += 1  # a second one is on its way from boarding to listening
+    job.go.set()
+    flight.wait(None)
+    heard: list[bytes] = []
+    flight.attach(heard.append)
+    first.end()
+    assert b"".join(heard) == b"one two"
+    flights._leave(flight, heard.append, "over")
+
+
+def test_a_listener_that_fails_does_not_keep_the_work_going(job: Job) -> None:
+    flights = Flights()
+
+    def broken(_: bytes) -> None:
+        raise BrokenPipeError
+
+    first = Party(flights, job)
+    assert job.started.wait(5)
+    first.cancel.set()
+    with pytest.raises(BrokenPipeError):
+        flights.join("a", job, listener=broken, note=str, cancel=Cancel())
+    first.end()
+    assert job.cancelled
+    assert not flights._running
+
+
 def test_one_of_two_gives_up_and_the_work_goes_on(job: Job) -> None:
     flights = Flights()
     first = Party(flights, job)

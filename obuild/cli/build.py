@@ -163,7 +163,7 @@ def _reporter(progress: str, color: str) -> Reporter:
 def _failed(error: ObuildError, reporter: Reporter, store: Store) -> int:
     reporter.close()
     if isinstance(error, StepFailed):
-        error.hint = _look(error, store)
+        error.hint = "\n".join(filter(None, (error.hint, _look(error, store))))
         error.tail = _tail(error.log)
     if isinstance(reporter, Json):
         reporter.event("error", message=str(error), hint=error.hint, tail=getattr(error, "tail", ""))

@@ -92,7 +92,13 @@ class Plain(Reporter):
 
 
 class Json(Reporter):
-    """One object a line on standard output, as things happen."""
+    """One object a line on standard output, as things happen; those of a nested build say which one it is."""
+
+    def __init__(self, build: tuple[str, ...] = ()) -> None:
+        self._build = build
+
+    def branch(self, name: str) -> Json:
+        return Json((*self._build, name))
 
     def heading(self, text: str) -> None:
         self.event("heading", text=text)
@@ -114,4 +120,5 @@ class Json(Reporter):
         """Write one event."""
         import json
 
-        write(1, json.dumps({"event": event, **facts}).encode() + b"\n")
+        place = {"build": "/".join(self._build)} if self._build else {}
+        write(1, json.dumps({"event": event, **place, **facts}).encode() + b"\n")

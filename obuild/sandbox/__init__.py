@@ -97,9 +97,9 @@ class Sandbox(Protocol):
         stdout and stderr come through one pipe, so their order is kept, and are given to `log` in pieces as they
         come. `stdin` is a file descriptor, or None for an empty one. All children end with it, and when obuild is
         killed. Meanwhile the directory `state` has a file `container`, one line "RUNTIME STATE-ROOT ID", that says
-        how to kill it. Raises `Cancelled` when `cancel` is set and `SandboxError` when the container can not be
-        started, a limit was broken (its message says which: "out of memory", "time limit", "log limit"), or a path
-        can not be mounted.
+        how to kill it. Raises `Cancelled` when `cancel` is set, `LimitExceeded` when a limit was broken (its message
+        says which: "out of memory", "time limit", "log limit"), and `SandboxError` when the container can not be
+        started or a path not be mounted.
         """
 
 

@@ -10,7 +10,7 @@ import os
 import time
 
 from obuild.disk import remove_tree
-from obuild.errors import SandboxError
+from obuild.errors import LimitExceeded, SandboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class Cgroup:
         delete(self._id)
 
     def check(self) -> None:
-        """Raise `SandboxError` when the kernel has killed something for want of memory."""
+        """Raise `LimitExceeded` when the kernel has killed something for want of memory."""
         if self._limits.memory is not None and self._out_of_memory():
-            raise SandboxError(
+            raise LimitExceeded(
                 f"out of memory: the step used more than {_size(self._limits.memory)}", hint="allow it more memory"
             )
 

@@ -6,7 +6,7 @@ import os
 import select
 import time
 
-from obuild.errors import Cancelled, ObuildError, SandboxError
+from obuild.errors import Cancelled, LimitExceeded, ObuildError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Watch:
         if self._cancel:
             self.error = Cancelled(self._cancel.reason)
         elif self._deadline is not None and time.monotonic() >= self._deadline:
-            self.error = SandboxError(f"time limit: the step took more than {self._limits.seconds:g} seconds")
+            self.error = LimitExceeded(f"time limit: the step took more than {self._limits.seconds:g} seconds")
 
     @staticmethod
     def _kill(end: int, kill: Callable[[], None]) -> None:
@@ -138,7 +138,7 @@ class Watch:
         limit = self._limits.log
         if limit is not None and self._total + len(data) > limit:
             data = data[: limit - self._total]
-            self.error = self.error or SandboxError(f"log limit: the step wrote more than {limit} bytes")
+            self.error = self.error or LimitExceeded(f"log limit: the step wrote more than {limit} bytes")
         self._total += len(data)
         if self._passing:
             self._log(data)
