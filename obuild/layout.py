@@ -162,17 +162,15 @@ def _form(piece: _Piece, items: list[_Piece], column: int) -> str:
 
     The body of a build begins a new line, one blank further in.
     """
-    text, indent = "(", column + 1
+    text, indent, hug = "(", column + 1, True
     if items and not items[0].comment:
         text += _lay(items[0], indent)
-        inside = items[0].text == "build" and len(items) > 2 and not items[1].comment
-        if inside:
+        if items[0].text == "build" and len(items) > 2 and not items[1].comment:
             text += " " + _lay(items[1], _end(text, column) + 1)
+            items, hug = items[2:], False
         else:
-            indent = _end(text, column) + 1
-        items = items[2:] if inside else items[1:]
-        return _rows(text, items, column, indent, hug=not inside) + _closing(piece, column)
-    return _rows(text, items, column, indent, hug=True) + _closing(piece, column)
+            items, indent = items[1:], _end(text, column) + 1
+    return _rows(text, items, column, indent, hug=hug) + _closing(piece, column)
 
 
 def _rows(text: str, items: list[_Piece], column: int, indent: int, *, hug: bool) -> str:
@@ -182,17 +180,24 @@ def _rows(text: str, items: list[_Piece], column: int, indent: int, *, hug: bool
     """
     before: _Piece | None = None
     for item in items:
-        space = "" if text == "(" else " "
-        stays = item.glued or (hug and not before) or bool(before and before.items is None and item.items is None)
-        if stays and not (item.comment and not item.glued) and not (before and before.ends_line):
+        laid = ""
+        if _stays(item, before, hug):
+            space = "" if text == "(" else " "
             laid = space + _lay(item, _end(text, column) + len(space))
-            width = _end(text, column) + len(laid.partition("\n")[0])
-            stays = item.glued or not before or width < WIDTH
-        else:
-            stays = False
-        text += laid if stays else f"\n{' ' * indent}{_lay(item, indent)}"
+            fits = _end(text, column) + len(laid.partition("\n")[0]) < WIDTH
+            laid = laid if fits or before is None or item.glued else ""
+        text += laid or f"\n{' ' * indent}{_lay(item, indent)}"
         before = item
     return text
+
+
+def _stays(item: _Piece, before: _Piece | None, hug: bool) -> bool:
+    """Whether an item may go on the line of the one before, or of what the rows belong to."""
+    if item.glued or item.comment:
+        return item.glued
+    if before is None:
+        return hug
+    return before.items is None and item.items is None and not before.ends_line
 
 
 def _stage(piece: _Piece, column: int, *, apart: bool = False) -> str:
