@@ -55,6 +55,8 @@ def _format_item(item: Item, column: int, width: Width) -> str:
             line = f"{name}: {flat(value)}"
             if width(line) < MARGIN - column or (isinstance(value, str) and "\n" in value):
                 return line
+            if isinstance(value, str):
+                return f"{name}:\n{' ' * (column + 2)}{flat(value)}"
             return lay_out(_field_tokens(name, value), column, width)
     raise AssertionError(item)
 
