@@ -166,9 +166,7 @@ def _remove_directory(parent: int, name: str) -> None:
     fd = _open_directory(parent, name)
     try:
         top = os.fstat(fd)
-        inside = os.fstat(parent).st_dev != top.st_dev
-        if inside and (top.st_ino != _SUBVOLUME or not kernel.is_btrfs(fd)):
-            raise OSError(errno.EBUSY, "something is mounted there", name)
+        inside = top.st_ino == _SUBVOLUME and os.fstat(parent).st_dev != top.st_dev
         if inside and _delete_subvolume(parent, name):
             return
         _empty(fd, fd, top.st_dev, 0)
@@ -213,14 +211,18 @@ def _drop(parent: int, name: str, is_directory: bool, top: int, device: int, dep
 
 def _open_directory(parent: int, name: str) -> int:
     try:
-        return os.open(name, _DIRECTORY, dir_fd=parent)
+        return kernel.open_unmounted(parent, name, os.O_RDONLY | os.O_DIRECTORY)
     except PermissionError:
-        path = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        path = kernel.open_unmounted(parent, name, os.O_PATH | os.O_DIRECTORY)
         try:
             os.chmod(f"/proc/self/fd/{path}", 0o700)
+            return os.open(f"/proc/self/fd/{path}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         finally:
             os.close(path)
-        return os.open(name, _DIRECTORY, dir_fd=parent)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise OSError(errno.EBUSY, "something is mounted there", name) from None
+        raise
 
 
 def _delete_subvolume(parent: int, name: str) -> bool:
@@ -291,13 +293,13 @@ def measure(path: str) -> Size:
     return size
 
 
-def copy_tree(source: str, target: str, *, copied: Callable[[int, str, str], None] | None = None) -> None:
+def copy_tree(source: str, target: str, *, copied: Callable[[int, str, str, bool], None] | None = None) -> None:
     """Copy what is in the directory `source` into the directory `target`, made when missing, with all it has.
 
     Kept are owners, modes, times in nanoseconds, extended attributes (also ACLs and capabilities), hard links among
     what is copied, holes, devices, pipes and sockets; blocks are shared where the file system can. What `target` has
-    under the same names is replaced, but a directory over a directory is merged. `copied` hears of each regular file
-    whose content takes room of its own: the descriptor of its directory, its name, and its path below both trees.
+    under the same names is replaced, but a directory over a directory is merged. `copied` hears of each regular file:
+    the descriptor of its directory, its name, its path below both trees, and whether its blocks are shared.
     """
     _make_directory(target)
     here, there = os.open(source, _DIRECTORY), os.open(target, _DIRECTORY)
@@ -346,7 +348,7 @@ class Copier:
     """Copies single entries that are no directories into one tree, and remembers files that have several names."""
 
     def __init__(
-        self, root: int, copied: Callable[[int, str, str], None] | None = None, keep: Callable[[str], bool] = bool
+        self, root: int, copied: Callable[[int, str, str, bool], None] | None = None, keep: Callable[[str], bool] = bool
     ) -> None:
         self._root = os.dup(root)
         self._copied, self._keep = copied, keep
@@ -375,8 +377,9 @@ class Copier:
                 os.link(first, name, src_dir_fd=self._root, dst_dir_fd=there, follow_symlinks=False)
                 return
         if stat.S_ISREG(info.st_mode):
-            if self._copy_file(here, there, name) and self._copied:
-                self._copied(there, name, path)
+            shared = self._copy_file(here, there, name)
+            if self._copied:
+                self._copied(there, name, path, shared)
             return
         if stat.S_ISLNK(info.st_mode):
             os.symlink(os.readlink(name, dir_fd=here), name, dir_fd=there)
@@ -389,33 +392,33 @@ class Copier:
         try:
             target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=there)
             try:
-                copied = self._copy_content(source, target)
+                shared = self._copy_content(source, target)
                 copy_metadata(source, target, keep=self._keep)
-                return copied
+                return shared
             finally:
                 os.close(target)
         finally:
             os.close(source)
 
     def _copy_content(self, source: int, target: int) -> bool:
-        """Copy what is in a file; False when it takes no room of its own."""
+        """Copy what is in a file; whether it takes no room of its own."""
         info = os.fstat(source)
         if not info.st_size:
-            return False
+            return True
         if self._share is not False:
             shared = kernel.reflink(source, target)
             self._share = self._share or shared  # where the first can not be shared, none can
             if shared:
-                return False
+                return True
         if info.st_blocks * 512 >= info.st_size:
             _copy_range(source, target, 0, info.st_size)
-            return True
+            return False
         end = 0
         while (start := _seek(source, end, os.SEEK_DATA)) < info.st_size:
             end = _seek(source, start, os.SEEK_HOLE)
             _copy_range(source, target, start, end)
         os.ftruncate(target, info.st_size)
-        return True
+        return False
 
 
 def _seek(fd: int, offset: int, whence: int) -> int:

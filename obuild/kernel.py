@@ -14,13 +14,14 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ctypes
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
 __all__ = [
     "adopt_orphans",
     "bind",
     "boot_id",
+    "btrfs_added",
     "btrfs_create",
     "btrfs_delete",
     "btrfs_snapshot",
@@ -31,6 +32,7 @@ __all__ = [
     "new_network",
     "open_handle",
     "open_in_root",
+    "open_unmounted",
     "private_mounts",
     "reflink",
     "sync",
@@ -48,10 +50,11 @@ _MOVE_MOUNT_F_EMPTY_PATH = 4
 _OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
 _MOUNT_ATTR_RDONLY = 1
 _AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
-_RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
+_RESOLVE_NO_XDEV, _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x01, 0x02, 0x10
 _RENAME_EXCHANGE = 2
 _FICLONE = 0x40049409
 _BTRFS_SUBVOL_CREATE, _BTRFS_SNAP_DESTROY, _BTRFS_SNAP_CREATE_V2 = 0x5000940E, 0x5000940F, 0x50009417
+_BTRFS_TREE_SEARCH, _BTRFS_GET_SUBVOL_INFO, _BTRFS_EXTENT_DATA = 0xD0009411, 0x81F8943C, 108
 _BTRFS_MAGIC = 0x9123683E
 _NAME_LIMIT = 255
 """The longest string that fsconfig(2) takes as a value; a longer path goes in as /proc/self/fd/N."""
@@ -238,13 +241,22 @@ def exchange(one: str, other: str) -> None:
 
 def open_in_root(root: int, path: str | bytes, flags: int, mode: int = 0) -> int:
     """Open `path` as a process would whose `/` is the directory `root`: no symlink and no `..` leads outside."""
+    return _openat2(root, path, flags, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+
+
+def open_unmounted(parent: int, name: str, flags: int) -> int:
+    """Open what is called `name` in the directory `parent` unless something is mounted there (EXDEV)."""
+    return _openat2(parent, name, flags | os.O_NOFOLLOW, 0, _RESOLVE_NO_XDEV)
+
+
+def _openat2(parent: int, path: str | bytes, flags: int, mode: int, resolve: int) -> int:
     import ctypes
 
-    how = (ctypes.c_uint64 * 3)(flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    how = (ctypes.c_uint64 * 3)(flags | os.O_CLOEXEC, mode, resolve)
     name = os.fsencode(path)
     while True:
         # EAGAIN: something was renamed or mounted meanwhile and the kernel could not prove that ".." stays inside.
-        fd = int(_libc().syscall(_OPENAT2, root, name, how, ctypes.sizeof(how)))
+        fd = int(_libc().syscall(_OPENAT2, parent, name, how, ctypes.sizeof(how)))
         if fd >= 0 or ctypes.get_errno() not in (errno.EAGAIN, errno.EINTR):
             return _check(fd, os.fsdecode(name))
 
@@ -320,6 +332,46 @@ def is_btrfs(file: str | int) -> bool:
     path = f"/proc/self/fd/{file}" if isinstance(file, int) else file
     _check(_libc().statfs(os.fsencode(path), buffer), path)
     return bool(buffer[0] == _BTRFS_MAGIC)
+
+
+def btrfs_added(path: str) -> int:
+    """The bytes on disk of what was written to the subvolume `path` since it was made, when they have got there."""
+    import fcntl
+
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        info = bytearray(504)
+        fcntl.ioctl(fd, _BTRFS_GET_SUBVOL_INFO, info)
+        # A snapshot's number is that of the transaction that made it, which had all it was made from.
+        parent = any(info[312:328])
+        made = int.from_bytes(info[352:360], sys.byteorder) + 1 if parent else 0
+        return sum(_btrfs_extents(fd, made))
+    finally:
+        os.close(fd)
+
+
+def _btrfs_extents(fd: int, first: int) -> Iterator[int]:
+    """The sizes on disk of the extents of a subvolume's files that were made in transaction `first` or later."""
+    import fcntl
+    import struct
+
+    last, inode, kind, offset = (1 << 64) - 1, 0, 0, 0
+    while True:
+        # Keys are in the order of inode, kind and offset; each search goes on behind the last key of the one before.
+        key = struct.pack("=7Q4I4Q", 0, inode, last, offset, last, first, last, kind, 255, 64, 0, 0, 0, 0, 0)
+        buffer = bytearray(key.ljust(4096, b"\0"))
+        fcntl.ioctl(fd, _BTRFS_TREE_SEARCH, buffer)
+        count, place = int.from_bytes(buffer[64:68], sys.byteorder), 104
+        if not count:
+            return
+        for _ in range(count):
+            _, inode, offset, kind, size = struct.unpack_from("=QQQII", buffer, place)
+            item = place + 32
+            if kind == _BTRFS_EXTENT_DATA:
+                made, inline = int.from_bytes(buffer[item : item + 8], "little"), buffer[item + 20] == 0
+                yield 0 if made < first else size if inline else int.from_bytes(buffer[item + 29 : item + 37], "little")
+            place = item + size
+        offset = min(offset + 1, last)
 
 
 def btrfs_create(path: str) -> None:

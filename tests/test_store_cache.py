@@ -7,6 +7,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -47,7 +48,7 @@ def test_it_belongs_to_the_user_of_the_step(store: Store) -> None:
 
 
 def test_it_is_kept_after_a_failure(store: Store) -> None:
-    with pytest.raises(KeyError), store.cache("c") as path:
+    with suppress(KeyError), store.cache("c") as path:
         Path(path, "x").touch()
         raise KeyError
     assert list(content(store)) == ["x"]
@@ -120,7 +121,9 @@ def rename(root: Path) -> None:
     (root / "moved/new").touch()
 
 
-@pytest.mark.parametrize("changes", [(remove,), (replace,), (write,), (rename,), (write, rename, remove), (rename, fill)])
+@pytest.mark.parametrize(
+    "changes", [(remove,), (replace,), (write,), (rename,), (write, rename, remove), (rename, fill)]
+)
 def test_the_cache_is_a_plain_directory(store: Store, changes: tuple[Callable[[Path], object], ...]) -> None:
     plain = Path(store.path).parent / "plain"
     plain.mkdir()

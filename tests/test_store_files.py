@@ -355,7 +355,9 @@ def _random_change(chance: random.Random, root: Path) -> Change | None:
     file = chance.choice(files) if files else None
     time, mode = chance.randrange(10**18), chance.choice((0o700, 0o755, 0o4755, 0o644))
     inside = old is not None and new.is_relative_to(old)
-    match chance.choice(("write", "mkdir", "remove", "rename", "rename", "rename", "link", "append", "chmod", "symlink")):
+    match chance.choice(
+        ("write", "mkdir", "remove", "rename", "rename", "rename", "link", "append", "chmod", "symlink")
+    ):
         case "write" if free or new in files:
             return lambda root: put(root / new, str(time), time)
         case "mkdir" if free:

@@ -33,6 +33,9 @@ class Backend(Protocol):
     def seal(self, path: str) -> Size:
         """End the writing: afterwards `path` may be renamed, and its `fs` be a lower of others; what it added."""
 
+    def size(self, path: str, sealed: int) -> int:
+        """The bytes on disk that the finished `path` added, of which `sealed` were known when it was sealed."""
+
     def drop(self, path: str) -> None:
         """Remove `path` with all in it, prepared, sealed or torn."""
 

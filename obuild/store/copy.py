@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     Seen = dict[int, tuple[int, int, int, str]]
-    """Of each file that was copied, by its inode: size, mtime, ctime, and its path in the layer it was copied from."""
+    """Of each file that was copied, by its inode: size, mtime, ctime, and the path in the layer of what it was copied
+    from, "" when it shares its blocks."""
 
 __all__ = ["Copy"]
 
@@ -50,9 +51,9 @@ class Copy:
             return root
         seen: Seen = {}
 
-        def copied(folder: int, name: str, origin: str) -> None:
+        def copied(folder: int, name: str, origin: str, shared: bool) -> None:
             info = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            seen[info.st_ino] = (info.st_size, info.st_mtime_ns, info.st_ctime_ns, origin)
+            seen[info.st_ino] = (info.st_size, info.st_mtime_ns, info.st_ctime_ns, "" if shared else origin)
 
         copy_tree(lowers[-1], root, copied=copied)
         _wait_for_tick()
@@ -69,6 +70,10 @@ class Copy:
         finally:
             if seen:
                 os.close(base)
+
+    def size(self, path: str, sealed: int) -> int:
+        """Known since it was sealed."""
+        return sealed
 
     def drop(self, path: str) -> None:
         """Remove `path`."""
@@ -96,7 +101,7 @@ class _Share:
 
     def __init__(self, root: str, base: int, seen: Seen) -> None:
         self._root, self._base, self._seen = root, base, seen
-        self._origins: dict[int, str] = {}
+        self._origins: dict[int, str | None] = {}
         self.size = Size()
         """What is not shared."""
 
@@ -113,20 +118,20 @@ class _Share:
         self.size.entries += 1
         self.size.length += info.st_size if stat.S_ISREG(info.st_mode) else 0
         # Decided once for all names of a file: replacing the first changes the ctime that the others show.
-        origin = self._origins.get(info.st_ino)
-        if origin is None:
-            origin = self._origins[info.st_ino] = self._origin(info)
-            self.size.blocks += 0 if origin else info.st_blocks * 512
+        if info.st_ino not in self._origins:
+            self._origins[info.st_ino] = self._origin(info)
+            self.size.blocks += info.st_blocks * 512 if self._origins[info.st_ino] is None else 0
+        origin = self._origins[info.st_ino]
         if origin:
             temporary = f".{os.urandom(8).hex()}"
             os.link(origin, temporary, src_dir_fd=self._base, dst_dir_fd=folder, follow_symlinks=False)
             os.rename(temporary, entry.name, src_dir_fd=folder, dst_dir_fd=folder)
         return bool(origin)
 
-    def _origin(self, info: os.stat_result) -> str:
-        """The path in the base of a file that is as it was copied, else ""."""
+    def _origin(self, info: os.stat_result) -> str | None:
+        """The path in the base of a file that is as it was copied, "" when it is shared already; else None."""
         size, mtime, ctime, path = self._seen.get(info.st_ino, (-1, 0, 0, ""))
         if (size, mtime, ctime) != (info.st_size, info.st_mtime_ns, info.st_ctime_ns):
-            return ""
-        crowded = os.stat(path, dir_fd=self._base, follow_symlinks=False).st_nlink + info.st_nlink > _MOST_NAMES
-        return "" if crowded else path
+            return None
+        crowded = path and os.stat(path, dir_fd=self._base).st_nlink + info.st_nlink > _MOST_NAMES
+        return None if crowded else path

@@ -47,10 +47,66 @@ class Usage:
 class _Item:
     """Something that can be deleted, once nothing is made from it."""
 
-    def __init__(self, kind: str, id: str, path: str, used: float, *, size: int, parents: Iterable[str] = ()) -> None:
+    def __init__(self, kind: str, id: str, path: str, used: int, *, size: int, parents: Iterable[str] = ()) -> None:
         self.kind, self.id, self.path, self.used, self.size = kind, id, path, used, size
         self.parents = tuple(parents)
         self.children: list[_Item] = []
+
+    def pruned(self) -> Pruned:
+        """What is said of it once it is gone."""
+        return Pruned(self.kind, self.id, self.size, self.used / 1e9)
+
+
+class _Inventory:
+    """All that can be deleted, and what is made from what."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.layers: dict[str, _Item] = {}
+        self.others: list[_Item] = []
+        self.refresh()
+        for layer in list_failed(store):
+            self._add(self._item("failed", layer))
+        for name in list_caches(store):
+            path = f"{store.path}/cache/{escape(name)}"
+            self._add(_Item("cache", name, path, os.stat(path).st_mtime_ns, size=measure(path).blocks))
+
+    @property
+    def items(self) -> list[_Item]:
+        """All of it."""
+        return [*self.layers.values(), *self.others]
+
+    def refresh(self) -> None:
+        """Take in the layers that were finished since the last time.
+
+        Under the lock of an item this shows all its children: making another needs that lock.
+        """
+        new = [layer for layer in self._store.layers() if layer.id not in self.layers]
+        items = [item for layer in new if (item := self._item("layer", layer))]
+        self.layers.update({item.id: item for item in items})
+        for item in items:
+            self._add(item)
+
+    def _item(self, kind: str, layer: Layer) -> _Item | None:
+        try:
+            meta = layer.meta()
+            size = self._store.backend.size(layer.path, int(meta.get("size", 0)))
+            used = os.stat(f"{layer.path}/layer.json").st_mtime_ns
+        except (StoreError, OSError):
+            return None  # deleted meanwhile, or damaged: that is for `fsck`
+        return _Item(kind, layer.id, layer.path, used, size=size, parents=meta["parents"])
+
+    def _add(self, item: _Item | None) -> None:
+        if item is None:
+            return
+        if item.kind != "layer":
+            self.others.append(item)
+        for parent in self.parents(item):
+            parent.children.append(item)
+
+    def parents(self, item: _Item) -> set[_Item]:
+        """What an item was made from."""
+        return {self.layers[name] for name in item.parents if name in self.layers}
 
 
 def prune(
@@ -58,104 +114,98 @@ def prune(
 ) -> list[Pruned]:
     """See `Store.prune`."""
     store.clean_up()
-    items = _items(store)
-    leaves = [item for item in items if not item.children]
-    layers = {item.id: item for item in items if item.kind == "layer"}
-    count, size, oldest = len(layers), sum(item.size for item in items), _oldest(max_age)
+    inventory = _Inventory(store)
+    leaves = [item for item in inventory.items if not item.children]
+    count, size = len(inventory.layers), sum(item.size for item in inventory.items)
+    oldest = 0 if max_age is None else time.time_ns() - int(max_age * 1e9)
     pruned = []
     while leaves:
         item = min(leaves, key=lambda item: item.used)
         leaves.remove(item)
         crowded = item.kind == "layer" and max_count is not None and count > max_count
         large = max_size is not None and size > max_size
-        if not (crowded or large or item.used < oldest) or not _remove(store, item, dry_run=dry_run):
+        if not (crowded or large or item.used < oldest) or not _remove(store, inventory, item, dry_run=dry_run):
             continue
-        pruned.append(Pruned(item.kind, item.id, item.size, item.used))
+        pruned.append(item.pruned())
         count, size = count - (item.kind == "layer"), size - item.size
-        for parent in {layers[name] for name in item.parents if name in layers}:
+        for parent in inventory.parents(item):
             parent.children.remove(item)
             if not parent.children:
                 leaves.append(parent)
     return pruned
 
 
-def _oldest(max_age: float | None) -> float:
-    return 0.0 if max_age is None else time.time() - max_age
-
-
-def delete(store: Store, id: str, *, children: bool) -> list[str]:
-    """See `Store.delete`."""
-    found = {item.id: item for item in _items(store) if item.kind == "layer"}
-    if id not in found:
-        raise store.unknown(id)
-    items = _descendants(found[id])
-    layers = [item for item in items if item.kind == "layer"]
-    if len(layers) > 1 and not children:
-        count = len(layers) - 1
-        hint = "delete what is made from it too, with --children"
-        raise StoreError(f'{count} layer{"s are" if count > 1 else " is"} made from "{id}"', hint=hint)
-    locks = []
-    for item in items:
-        lock = _lock(item)
-        if lock is None:
-            raise StoreError(f'layer "{item.id}" is in use', hint="try again when the builds that use it have ended")
-        locks.append(lock)
-    for item in items:
-        _discard(store, item)
-    return [item.id for item in layers]
-
-
-def _descendants(item: _Item) -> list[_Item]:
-    """An item and all that is made from it, the deepest first."""
-    order, waiting, seen = list[_Item](), [item], set[int]()
-    while waiting:
-        item = waiting.pop()
-        order.append(item)
-        waiting.extend(item.children)
-    # What is reached twice counts where it is deepest.
-    return [item for item in reversed(order) if id(item) not in seen and not seen.add(id(item))]  # type: ignore[func-returns-value]
-
-
-def _items(store: Store) -> list[_Item]:
-    """All that can be deleted, with what is made from each."""
-    items = [_layer_item("layer", layer) for layer in store.layers()]
-    known = {item.id: item for item in items}
-    items += [_layer_item("failed", layer) for layer in list_failed(store)]
-    for item in items:
-        for parent in {known[name] for name in item.parents if name in known}:
-            parent.children.append(item)
-    for name in list_caches(store):
-        path = f"{store.path}/cache/{escape(name)}"
-        items.append(_Item("cache", name, path, os.stat(path).st_mtime, size=measure(path).blocks))
-    return items
-
-
-def _layer_item(kind: str, layer: Layer) -> _Item:
-    used = os.stat(f"{layer.path}/layer.json").st_mtime
-    meta = layer.meta()
-    return _Item(kind, layer.id, layer.path, used, size=int(meta.get("size", 0)), parents=meta["parents"])
-
-
-def _remove(store: Store, item: _Item, *, dry_run: bool) -> bool:
-    """Delete an item unless somebody uses it, or has since it was listed."""
+def _remove(store: Store, inventory: _Inventory, item: _Item, *, dry_run: bool) -> bool:
+    """Delete an item unless it is in use, or was used since it was listed."""
     if item.kind == "cache":
         return remove_cache(store, item.id, dry_run=dry_run)
-    lock = _lock(item)
-    if lock is None:
-        return False
-    with lock:
-        if os.stat(f"{item.path}/layer.json").st_mtime != item.used:
+    with _Locks() as locks:
+        if not locks.add(item):
+            return False
+        inventory.refresh()
+        if item.children or os.stat(f"{item.path}/layer.json").st_mtime_ns != item.used:
             return False
         if not dry_run:
             _discard(store, item)
     return True
 
 
-def _lock(item: _Item) -> Lock | None:
-    try:
-        return Lock.attempt(item.path)
-    except FileNotFoundError:
-        return None  # somebody else has just deleted it
+def delete(store: Store, id: str, *, children: bool) -> list[str]:
+    """See `Store.delete`."""
+    inventory = _Inventory(store)
+    if id not in inventory.layers:
+        raise store.unknown(id)
+    items = _descendants(inventory.layers[id])
+    made = [item.id for item in items if item.kind == "layer"]
+    if len(made) > 1 and not children:
+        count = len(made) - 1
+        hint = "delete what is made from it too, with --children"
+        raise StoreError(f'{count} layer{"s are" if count > 1 else " is"} made from "{id}"', hint=hint)
+    with _Locks() as locks:
+        busy = next((item for item in items if not locks.add(item)), None)
+        inventory.refresh()
+        if busy is None and len(_descendants(inventory.layers[id])) > len(items):
+            busy = inventory.layers[id]
+        if busy:
+            raise StoreError(f'layer "{busy.id}" is in use', hint="try again when the builds that use it have ended")
+        for item in items:
+            _discard(store, item)
+    return made
+
+
+def _descendants(item: _Item) -> list[_Item]:
+    """An item and all that is made from it, each before what it was made from."""
+    order, waiting = dict[_Item, None](), [item]
+    while waiting:
+        item = waiting.pop()
+        order.pop(item, None)  # what is reached twice counts where it is deepest
+        order[item] = None
+        waiting.extend(item.children)
+    return list(order)[::-1]
+
+
+class _Locks:
+    """The locks of things that are about to be deleted, for the time of a `with` block."""
+
+    def __init__(self) -> None:
+        self._locks: list[Lock] = []
+
+    def add(self, item: _Item) -> bool:
+        """Lock one more; False when somebody uses it, or has just deleted it."""
+        try:
+            lock = Lock.attempt(item.path)
+        except FileNotFoundError:
+            return False
+        if lock:
+            self._locks.append(lock)
+        return lock is not None
+
+    def __enter__(self) -> _Locks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for lock in self._locks:
+            lock.release()
 
 
 def _discard(store: Store, item: _Item) -> None:
@@ -173,7 +223,7 @@ def list_failed(store: Store) -> list[Layer]:
 
 def usage(store: Store) -> Usage:
     """See `Store.usage`."""
-    items = _items(store)
+    items = _Inventory(store).items
     room = os.statvfs(store.path)
 
     def total(kind: str) -> int:

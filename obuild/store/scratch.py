@@ -87,7 +87,10 @@ def clean_up(store: str, drop: Callable[[str], None]) -> list[str]:
         scratch = Scratch.claim(path)
         if scratch:
             kill_container(path)
-            drop(path)
+            try:
+                drop(path)
+                names.append(name)
+            except OSError:
+                pass  # something is mounted in it, or runs: `fsck` names it
             scratch.release()
-            names.append(name)
     return names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 from obuild.disk import Lock
 from obuild.errors import StoreError, nearest
@@ -44,8 +45,9 @@ class Store:
     def get(self, id: str) -> Layer | None:
         """The finished layer called `id`, stamped as used now; None when there is none. One system call."""
         path = layer_path(self.path, id)
+        now = time.time_ns()  # finer than the clock of the kernel, which would take what happens within 4 ms for one
         try:
-            os.utime(f"{path}/layer.json")
+            os.utime(f"{path}/layer.json", ns=(now, now))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError:  # a store that may only be read
@@ -199,8 +201,6 @@ class Store:
             if lock:
                 return lock
             # Its maker has published it and is about to let go, or somebody is deleting it.
-            import time
-
             time.sleep(0.001)
 
     def clean_up(self) -> None:
@@ -210,10 +210,13 @@ class Store:
 
     def discard(self, path: str) -> None:
         """Take a directory out of the store at once, then remove it."""
-        scratch = Scratch.remains(self.path, path)
-        self.backend.drop(f"{scratch.path}/it")
-        os.rmdir(scratch.path)
-        scratch.release()
+        try:
+            scratch = Scratch.remains(self.path, path)
+            self.backend.drop(f"{scratch.path}/it")
+            os.rmdir(scratch.path)
+            scratch.release()
+        except OSError as error:
+            raise self.explain(error, f'can not remove "{path}"') from error
 
     def explain(self, error: OSError, what: str) -> StoreError:
         """The error to show for one of the system."""
