@@ -720,7 +720,7 @@ def test_a_missing_keyring_is_named(opened: Open, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(mirror, "UBUNTU", replace(mirror.UBUNTU, keyring=str(tmp_path / "missing.gpg")))
     with pytest.raises(FetchError, match="can not verify Ubuntu packages") as caught:
         opened("debootstrap:noble").key()
-    assert 'install "ubuntu-archive-keyring"' in caught.value.hint
+    assert 'install "ubuntu-keyring"' in caught.value.hint
 
 
 def test_without_mmdebstrap(opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,9 @@ ARCHITECTURES = {
 
 OPTIONS = ("include", "variant", "components", "mirror")
 VARIANTS = ("minbase", "apt", "essential", "required", "important", "standard", "buildd", "custom", "extract")
+BARE = ("essential", "custom", "extract")
+"""Variants that get no apt, because that is what they are for."""
+
 FORM = "write debootstrap:SUITE[?include=a,b&variant=minbase&components=main,universe&mirror=URL]"
 
 EMPTIED = ("resolv.conf", "hostname")
@@ -139,8 +142,12 @@ class DebianFetcher:
         return Image(env=PLAIN, digest=digest, platform=self._platform)
 
     def _command(self, root: str) -> list[str]:
+        from obuild.fetch import mirror
+
         wish, sources = self._wish, self._found["sources"]
         include = set(wish.include)
+        if wish.variant not in BARE:  # Ubuntu does not count apt among what is required
+            include.update(("apt", mirror.vendor(wish.suite, wish.mirror).keyring_package))
         if any(" https:" in line for line in sources):
             include.add("ca-certificates")  # or apt inside could not use the same mirror
         command = ["mmdebstrap", "--format=directory", f"--variant={wish.variant}"]

@@ -53,7 +53,7 @@ UBUNTU = Archive(
     security="http://security.ubuntu.com/ubuntu",
     ports="http://ports.ubuntu.com/ubuntu-ports",
     keyring="/usr/share/keyrings/ubuntu-archive-keyring.gpg",
-    keyring_package="ubuntu-archive-keyring",
+    keyring_package="ubuntu-keyring",
     suites=("focal", "jammy", "noble", "plucky", "questing", "resolute"),
 )
 SUITES = "/usr/share/distro-info/ubuntu.csv"
