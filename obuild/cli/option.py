@@ -61,14 +61,18 @@ class Command:
 
 
 def read(command: Command, words: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """The keyword arguments for a command's function, or None when click has to look at the words.
+    """The keyword arguments for a command's function, or None when click has to look at the words."""
+    try:
+        split = _split(command, list(words))
+        return None if split is None else _complete(command, *split, environment)
+    except UsageError:
+        return None  # a later --help, or the same option once more, may count instead
 
-    Raises `UsageError` when an option's text is not what it takes.
-    """
-    split = _split(command, list(words))
-    if split is None:
-        return None
-    given, rest = split
+
+def _complete(
+    command: Command, given: dict[str, Any], rest: list[str], environment: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """What was given and what stands for the rest; None when something is missing or too much."""
     positional = _positional(command.arguments, rest)
     if positional is None:
         return None
