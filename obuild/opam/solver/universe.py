@@ -1,0 +1,108 @@
+"""What can be chosen: the candidates of each name, best first, and what each of them needs.
+
+The rules are opam-0install's with day10's order of versions. All is worked out when it is first asked for: a single
+request looks at a few hundred of the 18,000 versions of a repository.
+"""
+
+from __future__ import annotations
+
+from obuild.opam.filter import satisfied
+from obuild.opam.formula import resolve_formula
+from obuild.opam.version import version_key
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from obuild.opam.formula import Formula
+    from obuild.opam.solver.fact import Fact, Facts
+    from obuild.opam.solver.rule import Rules
+
+__all__ = ["DEV", "Universe"]
+
+DEV = "dev"
+"""The version of packages that are not of a repository but in a directory of the user's."""
+
+
+class Universe:
+    """The packages of repositories under rules.
+
+    `packages` gives the versions of each name, `facts` what their files say. A name in `pins` has the version `dev`
+    alone, with the facts given there; it is available everywhere.
+    """
+
+    def __init__(
+        self,
+        packages: Mapping[str, Sequence[str]],
+        facts: Facts,
+        rules: Rules,
+        pins: Mapping[str, Fact] | None = None,
+    ) -> None:
+        self.packages, self.rules, self.pins = packages, rules, pins or {}
+        self._facts = facts
+        self._table: dict[str, str | bool] = dict(rules.variables)
+        self._known: dict[tuple[str, str], Fact | None] = {}
+        self._candidates: dict[str, tuple[tuple[str, ...], bool]] = {}
+
+    def fact(self, name: str, version: str) -> Fact:
+        """The facts of a candidate."""
+        found = self._fact(name, version)
+        if found is None:
+            raise KeyError(f"{name}.{version}")
+        return found
+
+    def candidates(self, name: str, *, asked: bool = False) -> tuple[str, ...]:
+        """The versions of a name that can be chosen, best first; `asked` tells that the user names the package.
+
+        Newest first (or oldest), those with the flag `avoid-version` after all others. When nothing but such versions
+        is available there is no candidate at all, unless asked for.
+        """
+        if name not in self._candidates:
+            self._candidates[name] = self._order(name)
+        versions, avoided = self._candidates[name]
+        return () if avoided and not (asked and not self.rules.day10) else versions
+
+    def all_avoided(self, name: str) -> bool:
+        """Whether the name has candidates only when it is asked for."""
+        return not self.candidates(name) and bool(self._candidates[name][0]) and not self.rules.day10
+
+    def _order(self, name: str) -> tuple[tuple[str, ...], bool]:
+        """Available versions, best first, and whether all of them are to be avoided."""
+        if name in self.pins:
+            return (DEV,), False
+        available = [(version, self._fact(name, version)) for version in self.packages.get(name, ())]
+        usable = [(fact[5], version) for version, fact in available if fact and self._available(version, fact)]
+        usable.sort(key=lambda item: version_key(item[1]), reverse=not self.rules.prefer_oldest)
+        usable.sort(key=lambda item: item[0])
+        return tuple([version for _, version in usable]), bool(usable) and usable[0][0]
+
+    def _available(self, version: str, fact: Fact) -> bool:
+        return fact[3] is True or satisfied(fact[3], {**self._table, "version": version}.get)
+
+    def _fact(self, name: str, version: str) -> Fact | None:
+        key = (name, version)
+        if key not in self._known:
+            self._known[key] = self.pins[name] if name in self.pins else self._facts(name, version)
+        return self._known[key]
+
+    def needs(self, name: str, version: str, *, asked: bool) -> tuple[Formula, Formula]:
+        """What a candidate depends on and what it conflicts with, no filters left in either.
+
+        Dependencies of the build and those that are only needed afterwards (`post`) count, tests and documentation
+        where the rules say so, and of packages that are asked for alone.
+        """
+        depends, conflicts, *_ = self.fact(name, version)
+        lookup = self._scope(version, asked=asked).get
+        return resolve_formula(depends, lookup), resolve_formula(conflicts, lookup)
+
+    def _scope(self, version: str, *, asked: bool) -> dict[str, str | bool]:
+        return {
+            **self._table,
+            "version": version,
+            "build": True,
+            "post": True,
+            "with-test": asked and self.rules.with_test,
+            "with-doc": asked and self.rules.with_doc,
+            "with-dev-setup": False,
+            "dev": version == DEV,
+        }
