@@ -5,7 +5,8 @@ gives the package's name and version. Whatever else lies around is passed over w
 
 A listing is made of what `marshal` can write, so that it can be kept:
 
-    packages := {name: {version: (directory, blob id of its opam file, whether it has a directory "files")}}
+    packages := {name: {version: (directory, blob id of its opam file, files)}}
+    files    := (real path of its directory "files", git id of that or b""), or None without one
     notes    := (text, …)
 
 Names and versions are in opam's order. Of versions that opam can not tell apart only the first is there.
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from obuild.opam.cache import Table
 
     Entry: TypeAlias = tuple[str, str, bytes]
-    Place: TypeAlias = tuple[str, bytes, bool]
+    Files: TypeAlias = tuple[str, bytes] | None
+    Place: TypeAlias = tuple[str, bytes, Files]
     Packages: TypeAlias = dict[str, dict[str, Place]]
     Listing: TypeAlias = tuple[Packages, tuple[str, ...]]
 else:
@@ -143,15 +145,16 @@ class _Search:
             self.visit(path, directory[0], entry, depth + 1)
 
     def _is_package(self, path: str, real: str, entries: list[Entry]) -> bool:
-        opam, files = None, False
+        opam = files = ("", OTHER, b"")
         for entry in entries:
             if entry[0] == "opam":
                 opam = self._resolve(real, entry)
             elif entry[0] == "files":
-                files = self._resolve(real, entry)[1] == DIRECTORY
-        if opam is None or opam[1] != FILE:
+                files = self._resolve(real, entry)
+        if opam[1] != FILE:
             return False
-        self.places.append((path, self.source.blob_id(opam[0], opam[2]), files))
+        beside = (files[0], files[2]) if files[1] == DIRECTORY else None
+        self.places.append((path, self.source.blob_id(opam[0], opam[2]), beside))
         return True
 
     def _resolve(self, directory: str, entry: Entry) -> Entry:
@@ -202,16 +205,15 @@ def _entry(source: Source, directory: Entry, name: str) -> Entry | None:
     return None
 
 
-def walk(source: Source, path: str) -> Iterator[Entry]:
+def walk(source: Source, path: str, id: bytes) -> Iterator[Entry]:
     """Every file below a directory, links followed: its name relative to `path`, its real path, its id."""
-    top = find(source, path)
-    todo = [("", top, 0)] if top else []
+    todo = [("", path, id, 0)]
     while todo:
-        prefix, directory, depth = todo.pop()
-        for name, kind, blob in source.entries(directory[0], directory[2]):
-            real = f"{directory[0]}/{name}"
+        prefix, directory, tree, depth = todo.pop()
+        for name, kind, blob in source.entries(directory, tree):
+            real = f"{directory}/{name}"
             entry = (kind == LINK and find(source, real)) or (real, kind, blob)
             if entry[1] == FILE:
                 yield prefix + name, entry[0], entry[2]
             elif entry[1] == DIRECTORY and depth < DEPTH:
-                todo.append((f"{prefix}{name}/", entry, depth + 1))
+                todo.append((f"{prefix}{name}/", entry[0], entry[2], depth + 1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from obuild.errors import OpamError, UsageError, nearest
+from obuild.opam.extra import extra_files
 from obuild.opam.package import Package, name_key
 from obuild.opam.version import version_key
 
@@ -89,6 +90,15 @@ class Overlay:
     def files(self, package: Package) -> dict[str, bytes]:
         """The contents of the files below the package's directory `files`, by relative path."""
         return self.home(package).files(package)
+
+    def files_id(self, package: Package) -> str:
+        """The git id of the directory `files`, "" where unknown or absent."""
+        return self.home(package).files_id(package)
+
+    def extra_files(self, package: Package) -> dict[str, bytes]:
+        """The files that the package adds to its sources; see `obuild.opam.extra`."""
+        file = self.opam(package)
+        return extra_files(file, self.path(file.package))
 
     def opam(self, package: Package) -> OpamFile:
         """What the package's opam file says. Raises `OpamError` when no definition can be read."""

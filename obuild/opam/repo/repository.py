@@ -8,6 +8,7 @@ from functools import cached_property, partial
 
 from obuild.errors import OpamError, Problem, UsageError, nearest
 from obuild.opam.cache import Draft
+from obuild.opam.extra import extra_files
 from obuild.opam.opamfile import OpamFile
 from obuild.opam.package import Package
 from obuild.opam.repo.listing import scan, walk
@@ -52,7 +53,7 @@ class Repository:
         kept = self._cache.load(_record(identity)) if identity else None
         if kept and kept[0] == identity:
             return kept[1]  # type: ignore[no-any-return]
-        listing = scan(self._source, self._cache.table("tree-1"))
+        listing = scan(self._source, self._cache.table("tree-2"))
         identity = self._source.remember()
         self._cache.save(_record(identity), (identity, listing), keep=LISTINGS)
         return listing
@@ -114,11 +115,18 @@ class Repository:
 
     def files(self, package: Package) -> dict[str, bytes]:
         """The contents of the files below the package's directory `files`, by relative path."""
-        directory, _, has_files = self._place(package)
-        if not has_files:
-            return {}
-        found = walk(self._source, f"{directory}/files")
-        return {name: self._source.read(real, blob) for name, real, blob in sorted(found)}
+        files = self._place(package)[2]
+        found = sorted(walk(self._source, *files)) if files else ()
+        return {name: self._source.read(real, blob) for name, real, blob in found}
+
+    def files_id(self, package: Package) -> str:
+        """What differs for different files in a git repository: the git id of `files`, "" where unknown or absent."""
+        files = self._place(package)[2]
+        return files[1].hex() if files else ""
+
+    def extra_files(self, package: Package) -> dict[str, bytes]:
+        """The files that the package adds to its sources; see `obuild.opam.extra`."""
+        return extra_files(self.opam(package), self.path(package))
 
     def load(self, progress: Progress | None = None) -> dict[str, dict[str, File]]:
         """The syntax of all packages, by name and version. What the cache lacks is parsed and added to it.
@@ -204,7 +212,7 @@ class Repository:
 
 def _record(identity: str) -> str:
     """Where the cache has the listing of this identity, or of another one."""
-    return f"listing-{zlib.crc32(identity.encode(errors='surrogateescape')):08x}"
+    return f"listing2-{zlib.crc32(identity.encode(errors='surrogateescape')):08x}"
 
 
 def _key(name: str, version: str, place: Place) -> bytes:
