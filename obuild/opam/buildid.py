@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["BuildIds", "Rules", "Undefined", "build_ids", "dependencies"]
 
 
+_EVERYWHERE = {"exe": "", "make": "make"}
+"""The global variables that have one value on all Linux systems."""
+
+
 @value
 class Rules:
     """What opam's release and options decide: the level, how it measures texts, and which dependencies count.
@@ -47,30 +51,22 @@ class Rules:
     def switch(self, package: Package) -> Lookup:
         """The variables known when opam reads the dependencies of `package`, those that it decides later left out."""
         own = {"name": package.name, "version": package.version}
-        later = set(self._later())
+        known = {**_EVERYWHERE, **self.variables, **own}
+        for name in self.kinds():
+            known.pop(name, None)
 
         def lookup(name: str) -> Contents | None:
             scope, colon, variable = name.rpartition(":")
             if colon:
                 return own.get(variable) if scope in ("_", package.name) else None
-            return None if name in later else own.get(name) or self.variables.get(name)
+            return known.get(name)
 
         return lookup
 
-    def _later(self) -> dict[str, bool]:
-        """The variables that say what kind of dependency one is; in the end only these are known."""
+    def kinds(self) -> dict[str, bool]:
+        """The variables that say of which kind a dependency is, the only ones known in the end."""
         kinds = {"build": True, "post": False, "with-test": self.with_test, "with-doc": self.with_doc, "dev": False}
         return kinds if self.level < "2.2" else {**kinds, "with-dev-setup": self.with_dev_setup}
-
-    def counts(self, condition: Condition, package: Package, target: Package) -> bool:
-        """Whether a dependency of `package` on `target` under `condition` counts."""
-        left = partial_condition(condition, self.switch(package))
-        if not isinstance(left, bool):
-            left = resolve_condition(left, self._later().get)
-        if left is None or isinstance(left, bool):
-            return left is not False
-        # Each comparison counts alone: of `>= "4" & < "5"` one is enough.
-        return any(holds(target.version, op, version) for op, version in leaves(left))
 
 
 @value
@@ -138,13 +134,25 @@ def build_ids(
 
 def dependencies(file: OpamFile, installed: Mapping[str, Package], rules: Rules) -> tuple[Package, ...]:
     """The installed packages (by name) that count for the build-id of one, in the order in which they are hashed."""
+    switch, kinds = rules.switch(file.package), rules.kinds().get
     found: set[Package] = set()
     for formula in (file.depends, file.depopts):
         for name, condition in atoms(formula):
             target = installed.get(name)
-            if target and target not in found and (condition is None or rules.counts(condition, file.package, target)):
+            if target and target not in found and _counts(condition, switch, kinds, target):
                 found.add(target)
     return tuple(sorted(found, key=lambda package: name_key(package.name), reverse=True))
+
+
+def _counts(condition: Condition, switch: Lookup, kinds: Lookup, target: Package) -> bool:
+    """Whether a dependency on `target` counts under `condition`, decided in two steps as by opam."""
+    left = partial_condition(condition, switch)
+    if left is not None and not isinstance(left, bool):
+        left = resolve_condition(left, kinds)
+    if left is None or isinstance(left, bool):
+        return left is not False
+    # Each comparison counts alone: of `>= "4" & < "5"` one is enough.
+    return any(holds(target.version, op, version) for op, version in leaves(left))
 
 
 def _by_name(installed: Iterable[Package]) -> dict[str, Package]:

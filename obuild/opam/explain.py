@@ -31,7 +31,7 @@ __all__ = [
 
 @value
 class Explanation:
-    """All that one build-id was made of; `text` is what was hashed, "" and `hash` too when there is none."""
+    """All that one build-id was made of; `text`, a character per byte, has the hash `hash`; both are "" without one."""
 
     package: Package
     id: str | None
@@ -145,7 +145,8 @@ def format_explanation(explanation: Explanation) -> str:
     head = f"{explanation.package}: " + (explanation.id or f"no build-id: {explanation.why}")
     lines = [head]
     if explanation.hash:
-        lines += ["", "effective text:", "", *explanation.text.split("\n"), "", f"its SHA-256: {explanation.hash}", ""]
+        text = _shown(explanation.text)
+        lines += ["", "effective text:", "", *text.split("\n"), "", f"its SHA-256: {explanation.hash}", ""]
     if explanation.dependencies:
         lines += [
             "then the build-ids of:",
@@ -159,10 +160,15 @@ def format_difference(difference: Difference) -> str:
     lines = [_arrow(difference.old, difference.new)]
     for field in difference.fields:
         lines.append(f"  {field.name}")
-        lines += [f"    - {line}" for line in field.old.split("\n") if field.old]
-        lines += [f"    + {line}" for line in field.new.split("\n") if field.new]
+        lines += [f"    - {line}" for line in _shown(field.old).split("\n") if field.old]
+        lines += [f"    + {line}" for line in _shown(field.new).split("\n") if field.new]
     lines += [f"  depends on {_arrow(change.old, change.new)}" for change in difference.dependencies]
     return "\n".join(lines)
+
+
+def _shown(text: str) -> str:
+    """A text of bytes as one to print, from which the bytes can be had again."""
+    return text.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 def _arrow(old: Package | None, new: Package | None) -> str:
