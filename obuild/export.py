@@ -53,9 +53,7 @@ def export(
     `name` is a Docker reference that a Docker archive's or layout's image gets; `created` (RFC 3339) is written into
     its configuration, which has no time otherwise. Raises `UsageError` for a `dest` that can not be.
     """
-    if format not in FORMATS:
-        raise UsageError(f'unknown format "{format}"', hint=nearest(format, FORMATS) or f"one of {', '.join(FORMATS)}")
-    _check(dest, format)
+    check(dest, format)
     try:
         match format:
             case "dir":
@@ -97,7 +95,10 @@ def load(
     return f"sha256:{hashlib.sha256(config).hexdigest()}"
 
 
-def _check(dest: str, format: str) -> None:
+def check(dest: str, format: str) -> None:
+    """Raise `UsageError` when `export` can not write `format` to `dest`: a build asks before it begins."""
+    if format not in FORMATS:
+        raise UsageError(f'unknown format "{format}"', hint=nearest(format, FORMATS) or f"one of {', '.join(FORMATS)}")
     folder = format in ("dir", "oci")
     if dest == "-":
         if folder:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from obuild import spec as language
 from obuild.cancel import Cancel
 from obuild.copy import copy
-from obuild.errors import Cancelled, LimitExceeded, ObuildError, SandboxError, StepFailed, nearest
+from obuild.errors import Cancelled, FetchError, LimitExceeded, ObuildError, SandboxError, StepFailed, nearest
 from obuild.fetch import open_fetcher
 from obuild.sandbox import Limits, Mount, Process, SecretFile
 from obuild.source import Directory, Result
@@ -184,6 +184,14 @@ class Stage:
         return layer
 
     def _from(self, spec: Spec, context: Context) -> tuple[Layer, tuple[tuple[str, str], ...]]:
+        try:
+            return self._fetch(spec, context)
+        except FetchError as error:
+            if not error.hint and spec.base not in self._options.images:
+                error.hint = f"to take it from elsewhere: --image {spec.base}=SOURCE"
+            raise
+
+    def _fetch(self, spec: Spec, context: Context) -> tuple[Layer, tuple[tuple[str, str], ...]]:
         source = self._options.images.get(spec.base, spec.base)
         fetcher = open_fetcher(
             source,

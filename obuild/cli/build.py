@@ -10,7 +10,7 @@ from obuild import spec as language
 from obuild.build import Builder, Context, Options
 from obuild.cancel import Cancel
 from obuild.cli.option import Argument, Command, Option, duration, jobs, positive, size
-from obuild.cli.show import Json, Plain, write
+from obuild.cli.show import NOBODY, Json, Plain, write
 from obuild.cli.where import SANDBOX, STORE, default_store, open_named_store, read_text, shown
 from obuild.errors import ObuildError, StepFailed, UsageError
 from obuild.sandbox import Limits, open_sandbox
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from obuild.log import Reporter
     from obuild.sandbox import Sandbox
-    from obuild.store import Store
+    from obuild.store import Layer, Store
 
 __all__ = ["COMMANDS", "named_sandbox", "on_signals"]
 
@@ -77,27 +77,56 @@ BUILD = (
 
 def build(*, directory: str, file: str, output: str | None, format: str, **given: Any) -> int:
     """Build a spec and print the id of its last layer."""
-    spec = language.parse(read_text(file), shown(file))
-    if not os.path.isdir(directory):
-        raise UsageError(f'"{directory}" is not a directory', hint="the last argument is what (copy …) reads from")
-    secrets = {name: _secret(path) for name, path in given["secret"]}
-    store = open_named_store(given["store"])
-    reporter, cancel = _reporter(given["progress"], given["color"]), on_signals()
-    builder = Builder(store, lambda: named_sandbox(given["sandbox"], store), _options(given))
+    cancel = on_signals()
+    reporter = _reporter(given["progress"], given["color"], cancel)
     try:
-        layer = builder.build(spec, Context(source=directory, secrets=secrets), reporter=reporter, cancel=cancel)
-    except ObuildError as error:
-        return _failed(error, reporter, store)
-    if output:
-        from obuild.cli.layers import write_layer
+        store, layer = _build(directory, file, given, reporter, cancel, (output, format))
+        if output:
+            from obuild.cli.layers import write_layer
 
-        write_layer(store, layer, format, output)
+            write_layer(store, layer, format, output, cancel)
+    except ObuildError as error:
+        reporter.close()
+        if cancel.reason == NOBODY:
+            raise BrokenPipeError from None
+        if not isinstance(reporter, Json):
+            raise
+        reporter.event("error", message=str(error), hint=error.hint, tail=getattr(error, "tail", ""))
+        return error.exit_code
     if isinstance(reporter, Json):
         reporter.event("result", id=layer.id)
     else:
         reporter.close()
         write(1, f'Got: "{layer.id}"\n'.encode())
     return 0
+
+
+def _build(
+    directory: str,
+    file: str,
+    given: dict[str, Any],
+    reporter: Reporter,
+    cancel: Cancel,
+    output: tuple[str | None, str],
+) -> tuple[Store, Layer]:
+    """The store and the layer; what can be refused without building is refused first."""
+    spec = language.parse(read_text(file), shown(file))
+    if not os.path.isdir(directory):
+        raise UsageError(f'"{directory}" is not a directory', hint="the last argument is what (copy …) reads from")
+    if output[0]:
+        from obuild.export import check
+
+        check(output[0], output[1])
+    secrets = {name: _secret(path) for name, path in given["secret"]}
+    store = open_named_store(given["store"])
+    builder = Builder(store, lambda: named_sandbox(given["sandbox"], store), _options(given))
+    try:
+        context = Context(source=directory, secrets=secrets)
+        return store, builder.build(spec, context, reporter=reporter, cancel=cancel)
+    except StepFailed as error:
+        error.hint = "\n".join(filter(None, (error.hint, _look(error, store))))
+        error.tail = _tail(error.log)
+        raise
 
 
 def _options(given: dict[str, Any]) -> Options:
@@ -123,9 +152,9 @@ def _options(given: dict[str, Any]) -> Options:
     )
 
 
-def named_sandbox(name: str, store: Store) -> Sandbox:
+def named_sandbox(name: str | None, store: Store) -> Sandbox:
     """The sandbox called `name`, whose private networks are those of the store."""
-    return open_sandbox(name, state=f"{store.path}/run")
+    return open_sandbox(name or "", state=f"{store.path}/run")
 
 
 def _secret(path: str) -> bytes:
@@ -148,27 +177,16 @@ def on_signals() -> Cancel:
     return cancel
 
 
-def _reporter(progress: str, color: str) -> Reporter:
+def _reporter(progress: str, color: str, cancel: Cancel) -> Reporter:
     terminal = sys.stdout.isatty()
     if progress == "json":
-        return Json()
+        return Json(cancel=cancel)
     colored = color == "always" or (color == "auto" and terminal and "NO_COLOR" not in os.environ)
     if progress == "live" or (progress == "auto" and terminal and os.environ.get("TERM") != "dumb"):
         from obuild.cli.live import Live
 
-        return Live(color=colored)
-    return Plain(color=colored)
-
-
-def _failed(error: ObuildError, reporter: Reporter, store: Store) -> int:
-    reporter.close()
-    if isinstance(error, StepFailed):
-        error.hint = "\n".join(filter(None, (error.hint, _look(error, store))))
-        error.tail = _tail(error.log)
-    if isinstance(reporter, Json):
-        reporter.event("error", message=str(error), hint=error.hint, tail=getattr(error, "tail", ""))
-        return error.exit_code
-    raise error
+        return Live(color=colored, cancel=cancel)
+    return Plain(color=colored, cancel=cancel)
 
 
 def _look(error: StepFailed, store: Store) -> str:

@@ -15,10 +15,12 @@ from obuild.value import fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from obuild.cancel import Cancel
     from obuild.store import Layer, Store
+    from obuild.store.prune import Pruned
 
 __all__ = ["COMMANDS", "write_layer"]
 
@@ -85,7 +87,7 @@ def prune(
         else:
             print(f"{'would delete' if dry_run else 'deleted'} {item.kind} {item.id} ({size_text(item.size)})")
     if not json:
-        print(f"{len(pruned)} items, {size_text(sum(item.size for item in pruned))}")
+        print(_sum(pruned))
     return 0
 
 
@@ -105,7 +107,7 @@ def delete(*, store: str, layers: tuple[str, ...], children: bool) -> int:
 def clean(*, store: str) -> int:
     """Delete everything that is not in use."""
     pruned = open_named_store(store).prune(max_count=0, max_age=0)
-    print(f"{len(pruned)} items, {size_text(sum(item.size for item in pruned))}")
+    print(_sum(pruned))
     return 0
 
 
@@ -144,6 +146,10 @@ def write_layer(store: Store, layer: Layer, format: str, output: str, cancel: Ca
     )
     with store.view(layer) as tree:
         export(tree, image, output, format, cancel=cancel)
+
+
+def _sum(pruned: Sequence[Pruned]) -> str:
+    return f"{len(pruned)} item{'' if len(pruned) == 1 else 's'}, {size_text(sum(item.size for item in pruned))}"
 
 
 def _object(facts: dict[str, Any], indent: int | None = None) -> None:

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from obuild.cancel import Cancel
+
 __all__ = ["Live"]
 
 
 class Live(Plain):
     """`Plain` with a moving foot. The foot belongs to the root reporter; branches only add their lines to it."""
 
-    def __init__(self, *, color: bool, parent: Live | None = None) -> None:
-        super().__init__(color=color, parent=parent)
+    def __init__(self, *, color: bool, cancel: Cancel | None = None, parent: Live | None = None) -> None:
+        super().__init__(color=color, cancel=cancel, parent=parent)
         self._running: dict[int, tuple[str, float]] = {}
         self._foot: Any = None
         self._partial = b""
@@ -82,7 +84,7 @@ class Live(Plain):
 
     def _show(self, data: bytes) -> None:
         if self._foot is None:
-            write(1, data)
+            super()._show(data)
             return
         from rich.text import Text
 

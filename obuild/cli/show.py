@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 
 from obuild.log import Reporter
@@ -10,7 +11,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Json", "Plain", "write"]
+    from obuild.cancel import Cancel
+
+__all__ = ["NOBODY", "Json", "Plain", "show", "write"]
 
 HEADING, NOTE, END = b"\x1b[94m", b"\x1b[33m", b"\x1b[0m"
 
@@ -22,13 +25,30 @@ def write(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-class Plain(Reporter):
-    """Lines on standard output. What nested builds say beside each other is shown one build after the other."""
+NOBODY = "nobody reads the output any more"
 
-    def __init__(self, *, color: bool, parent: Plain | None = None) -> None:
+
+def show(data: bytes, cancel: Cancel | None) -> None:
+    """Write to standard output; when whoever read it has gone, cancel, and write nowhere from then on."""
+    try:
+        write(1, data)
+    except BrokenPipeError:
+        if cancel is None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
+        cancel.set(NOBODY)
+
+
+class Plain(Reporter):
+    """Lines on standard output. What nested builds say beside each other is shown one build after the other.
+
+    `cancel` is set when nobody reads them any more.
+    """
+
+    def __init__(self, *, color: bool, cancel: Cancel | None = None, parent: Plain | None = None) -> None:
         import _thread  # what `threading.Lock` is, without the rest of `threading`
 
-        self._color = color
+        self._color, self._cancel = color, cancel
         self._root: Plain = parent._root if parent else self
         self._parent = parent
         self._lock: _thread.LockType = parent._lock if parent else _thread.allocate_lock()
@@ -88,32 +108,39 @@ class Plain(Reporter):
         self._line_open = not data.endswith(b"\n")
 
     def _show(self, data: bytes) -> None:
-        write(1, data)
+        show(data, self._cancel)
 
 
 class Json(Reporter):
     """One object a line on standard output, as things happen; those of a nested build say which one it is."""
 
-    def __init__(self, build: tuple[str, ...] = ()) -> None:
-        self._build = build
+    def __init__(self, *, cancel: Cancel | None = None, build: tuple[str, ...] = ()) -> None:
+        self._cancel, self._build = cancel, build
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def branch(self, name: str) -> Json:
-        return Json((*self._build, name))
+        return Json(cancel=self._cancel, build=(*self._build, name))
 
     def heading(self, text: str) -> None:
         self.event("heading", text=text)
 
     def note(self, text: str) -> None:
+        self._output(b"", final=True)
         self.event("note", text=text)
 
     def output(self, data: bytes) -> None:
-        if data:
-            self.event("output", text=data.decode(errors="replace"))
+        self._output(data)
+
+    def _output(self, data: bytes, *, final: bool = False) -> None:
+        text = self._decoder.decode(data, final)  # a letter may come in two pieces
+        if text:
+            self.event("output", text=text)
 
     def started(self, op: str, text: str) -> None:
         self.event("started", op=op, text=text)
 
     def step(self, op: str, id: str, *, cached: bool, status: int, seconds: float) -> None:
+        self._output(b"", final=True)
         self.event("step", op=op, id=id, cached=cached, status=status, seconds=round(seconds, 4))
 
     def event(self, event: str, **facts: Any) -> None:
@@ -121,4 +148,4 @@ class Json(Reporter):
         import json
 
         place = {"build": "/".join(self._build)} if self._build else {}
-        write(1, json.dumps({"event": event, **place, **facts}).encode() + b"\n")
+        show(json.dumps({"event": event, **place, **facts}).encode() + b"\n", self._cancel)

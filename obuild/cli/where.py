@@ -33,7 +33,7 @@ STORE = Option(
 )
 
 SANDBOX = Option(
-    ("--sandbox",), "What runs steps: crun or runc; the first that works when not given.", default="", metavar="NAME"
+    ("--sandbox",), "What runs steps; the first that is installed when not given.", choices=("crun", "runc")
 )
 
 
