@@ -207,10 +207,11 @@ def test_time_limits(house: House) -> None:
 
 
 def test_whoever_reads_the_output_may_go(house: House) -> None:
-    id = built(house, stage(sh("yes | head -n 200000")))
-    for words in (["log", id], ["build", "-f", str(house.file(stage(sh("yes | head -n 200000"))))]):
+    layer = built(house, stage(sh("yes | head -n 200000")))
+    for words in (["log", layer], ["build", "-f", str(house.file(stage(sh("yes | head -n 200000"))))]):
         process = subprocess.Popen(house.words(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assert process.stdout and process.stderr
+        assert process.stdout
+        assert process.stderr
         assert process.stdout.read(10)
         process.stdout.close()
         assert process.stderr.read() == b""
@@ -220,7 +221,8 @@ def test_whoever_reads_the_output_may_go(house: House) -> None:
 
 def test_whoever_reads_the_output_may_go_while_a_step_runs(house: House) -> None:
     process = house.start(stage(sh("while echo x; do sleep 0.01; done")))
-    assert process.stdout and process.stderr
+    assert process.stdout
+    assert process.stderr
     while not process.stdout.readline().startswith(b"x"):
         pass
     process.stdout.close()
@@ -275,18 +277,18 @@ def test_an_early_error_is_an_event_too(house: House, text: str) -> None:
 
 def test_ls_show_log_df(house: House) -> None:
     assert house.run("ls").stderr == "nothing here yet\n"
-    id = built(house)
+    layer = built(house)
     lines = house.run("ls").stdout.splitlines()
     assert len(lines) == 2
-    assert lines[1].startswith(f"{id[:12]}  ")
+    assert lines[1].startswith(f"{layer[:12]}  ")
     assert lines[1].endswith("  run  echo hello; printf end")
     objects = [json.loads(line) for line in house.run("ls", "--json").stdout.splitlines()]
     assert [item["op"] for item in objects] == ["from", "run"]
-    shown = json.loads(house.run("show", id[:10]).stdout)
+    shown = json.loads(house.run("show", layer[:10]).stdout)
     assert shown["id"] == id
     assert shown["parents"] == [objects[0]["id"]]
     assert shown["context"]["user"] == [5, 6]
-    assert house.run("log", id[:10]).stdout == "hello\nend"
+    assert house.run("log", layer[:10]).stdout == "hello\nend"
     facts = json.loads(house.run("df", "--json").stdout)
     assert set(facts) == {"layers", "failed", "caches", "images", "other", "free", "total"}
     assert facts["layers"] > 1_000_000
@@ -294,30 +296,30 @@ def test_ls_show_log_df(house: House) -> None:
 
 
 def test_an_id_that_nothing_has(house: House) -> None:
-    id = built(house)
-    done = house.run("show", id[:9] + "x")
+    layer = built(house)
+    done = house.run("show", layer[:9] + "x")
     assert done.returncode == 4
-    assert done.stderr.startswith(f'obuild: no layer "{id[:9]}x" in the store\n')
+    assert done.stderr.startswith(f'obuild: no layer "{layer[:9]}x" in the store\n')
     for command in ("log", "delete", "shell"):
         assert house.run(command, "0" * 64).returncode == 4
     assert house.run("show", "").returncode == 2  # the beginning of all ids
 
 
 def test_prune_delete_clean_fsck(house: House) -> None:
-    id = built(house)
+    layer = built(house)
     dry = house.run("prune", "--max-count", "1", "--dry-run")
-    assert dry.stdout.splitlines()[0].startswith(f"would delete layer {id} (")
+    assert dry.stdout.splitlines()[0].startswith(f"would delete layer {layer} (")
     pruned = house.run("prune", "--max-size", "1k", "--json")
     assert [json.loads(line)["kind"] for line in pruned.stdout.splitlines()] == ["layer", "layer"]
     assert house.run("prune", "--max-age", "1s").stdout.endswith("0 items, 0 B\n")
     assert built(house) == id
-    base = json.loads(house.run("show", id).stdout)["parents"][0]
+    base = json.loads(house.run("show", layer).stdout)["parents"][0]
     done = house.run("delete", base)
     assert (done.returncode, done.stdout) == (4, "")
-    assert sorted(house.run("delete", "--children", base[:9]).stdout.split()[1::2]) == sorted([id, base])
+    assert sorted(house.run("delete", "--children", base[:9]).stdout.split()[1::2]) == sorted([layer, base])
     built(house)
     assert house.run("fsck").stdout == "nothing is wrong\n"
-    Path(house.store.partition(":")[2], "steps", id, "build.log").unlink()
+    Path(house.store.partition(":")[2], "steps", layer, "build.log").unlink()
     found = house.run("fsck", "--json")
     assert (found.returncode, json.loads(found.stdout)["repaired"]) == (1, False)
     assert house.run("fsck", "--repair").returncode == 0
@@ -328,8 +330,8 @@ def test_prune_delete_clean_fsck(house: House) -> None:
 @pytest.mark.parametrize("format", ["dir", "tar", "oci", "docker"])
 def test_a_result_in_every_format(house: House, format: str) -> None:
     (out := house.folder / "out").mkdir()
-    id = built(house, HELLO, "-o", str(out / "a"), "--format", format)
-    done = house.run("export", id[:12], "--format", format, "-o", out / "b")
+    layer = built(house, HELLO, "-o", str(out / "a"), "--format", format)
+    done = house.run("export", layer[:12], "--format", format, "-o", out / "b")
     assert (done.returncode, done.stderr) == (0, "")
     for path in (out / "a", out / "b"):
         match format:
@@ -359,13 +361,13 @@ def test_healthcheck(house: House) -> None:
 
 
 def test_shell_in_a_layer(house: House) -> None:
-    id = built(house)
+    layer = built(house)
     ask = "id -u; pwd; echo $K; touch /tmp/new; hostname; ls /sys/class/net; exit 7"
-    done = house.run("shell", id, "--", "/bin/sh", "-c", ask)
+    done = house.run("shell", layer, "--", "/bin/sh", "-c", ask)
     assert (done.returncode, done.stdout) == (7, "5\n/w\nv\nbuilder\nlo\n")
-    assert house.run("shell", id, "/bin/ls", "/tmp").stdout == ""
-    assert house.run("shell", id, stdin="echo typed; exit 4\n").stdout == "typed\n"
-    more = house.run("shell", "--network", "host", id, "--", "/bin/ls", "/sys/class/net")
+    assert house.run("shell", layer, "/bin/ls", "/tmp").stdout == ""
+    assert house.run("shell", layer, stdin="echo typed; exit 4\n").stdout == "typed\n"
+    more = house.run("shell", "--network", "host", layer, "--", "/bin/ls", "/sys/class/net")
     assert set(more.stdout.split()) == set(os.listdir("/sys/class/net"))
 
 
@@ -444,12 +446,12 @@ def test_the_default_store_of_a_user_can_be_named_in_the_environment(house: Hous
 
 
 def test_the_umask_of_the_caller_does_not_count(house: House) -> None:
-    id = built(house, stage("(workdir /w)", sh("touch f")))
+    layer = built(house, stage("(workdir /w)", sh("touch f")))
     house.run("clean")
     old = os.umask(0o077)
     try:
         assert built(house, stage("(workdir /w)", sh("touch f"))) == id
     finally:
         os.umask(old)
-    done = house.run("shell", id, "--", "/bin/stat", "-c", "%a", "/w", "/w/f", "/")
+    done = house.run("shell", layer, "--", "/bin/stat", "-c", "%a", "/w", "/w/f", "/")
     assert done.stdout.split() == ["755", "644", "755"]
