@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fetching import images, layout, new_root, opened, registry, sample_tree  # noqa: F401 (fixtures)
 from stores import file_system, store, store_place  # noqa: F401 (fixtures)
 
 from obuild.cancel import Cancel

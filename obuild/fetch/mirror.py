@@ -80,7 +80,10 @@ def _listed() -> set[str]:
 
 
 def host_mirrors(archive: Archive) -> tuple[str, str]:
-    """The mirrors of an archive and of its security updates that this host's apt is set up with, "" where none."""
+    """The mirrors of an archive and of its security updates that this host's apt has lists from, "" where none.
+
+    What a source offers is told by its Release file alone: addresses and suites are alike for many third parties.
+    """
     apt = system.find("apt-get")
     if apt is None:
         return "", ""
@@ -90,19 +93,12 @@ def host_mirrors(archive: Archive) -> tuple[str, str]:
     for line in done.stdout.decode(errors="replace").splitlines():
         uri, release, component, origin = (*line.split(None, 3), "", "", "", "")[:4]
         uri = uri.rstrip("/")
-        # Before the first `apt update` apt does not know the origin, and leaves the word as it is.
-        ours = origin == archive.vendor or (origin.startswith("$") and _looks_like(archive, uri))
-        if ours and component == "main" and uri.startswith(("http:", "https:")):
+        if (origin, component) == (archive.vendor, "main") and uri.startswith(("http:", "https:")):
             if release.endswith(("-security", "/updates")):
                 security = security or uri
             elif "-" not in release:
                 main = main or uri
     return main, security
-
-
-def _looks_like(archive: Archive, uri: str) -> bool:
-    name = archive.vendor.lower()
-    return uri.rpartition("/")[2] in (name, f"{name}-security", f"{name}-ports")
 
 
 def sources(archive: Archive, suite: str, architecture: str, components: str, mirror: str = "") -> tuple[str, ...]:

@@ -84,4 +84,6 @@ def _failure(reference: Reference, said: str) -> FetchError:
         hint = "check the name; if the image is private, log in with `skopeo login` or `docker login`"
     elif "unknown" in message.lower():
         hint = "check the name and the tag"
+    elif "dial tcp" in message:
+        hint = "without that network, take another base: --image NAME=debootstrap:SUITE"
     return FetchError(f'can not get "{reference}": {message}', hint=hint, temporary=passes(message))
