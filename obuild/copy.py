@@ -12,7 +12,7 @@ import stat
 
 from obuild import kernel
 from obuild.errors import ObuildError
-from obuild.manifest import KIND, MODE, MTIME, PATH, SIZE, SOURCE, check_unchanged
+from obuild.manifest import check_unchanged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ class _Writer:
         self._make_parents(self._target if self._into else os.path.dirname(self._target), owner)
         try:
             for entry in found.entries:
-                path = f"{self._target.rstrip('/')}/{entry[PATH]}".rstrip("/") or "/"
-                if entry[PATH] or not self._into:
+                path = f"{self._target.rstrip('/')}/{entry.path}".rstrip("/") or "/"
+                if entry.path or not self._into:
                     self._enter(os.path.dirname(path))
-                    makers[entry[KIND]](entry, path)
+                    makers[entry.kind](entry, path)
             for path, mtime in reversed(self._times):
                 self._enter(path)
                 os.utime(self._fd, ns=(mtime, mtime))
@@ -104,7 +104,7 @@ class _Writer:
     def _directory(self, entry: Entry, path: str) -> None:
         name = os.path.basename(path) or "."
         try:
-            os.mkdir(name, entry[MODE], dir_fd=self._fd)
+            os.mkdir(name, entry.mode, dir_fd=self._fd)
         except FileExistsError:
             info = os.lstat(name, dir_fd=self._fd) if name != "." else os.fstat(self._fd)
             if stat.S_ISLNK(info.st_mode):
@@ -113,41 +113,41 @@ class _Writer:
             if not stat.S_ISDIR(info.st_mode):
                 raise ObuildError(f'a directory can not replace the file "{path}" of the image') from None
         os.chown(name, *self._user, dir_fd=self._fd, follow_symlinks=False)
-        os.chmod(name, entry[MODE], dir_fd=self._fd)
-        self._times.append((path, entry[MTIME]))
+        os.chmod(name, entry.mode, dir_fd=self._fd)
+        self._times.append((path, entry.mtime))
 
     def _symlink(self, entry: Entry, path: str) -> None:
         name = os.path.basename(path)
-        link = os.readlink(entry[SOURCE])
+        link = os.readlink(entry.source)
         self._create(path, lambda: os.symlink(link, name, dir_fd=self._fd))
         os.chown(name, *self._user, dir_fd=self._fd, follow_symlinks=False)
-        os.utime(name, ns=(entry[MTIME], entry[MTIME]), dir_fd=self._fd, follow_symlinks=False)
+        os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=self._fd, follow_symlinks=False)
 
     def _file(self, entry: Entry, path: str) -> None:
         name = os.path.basename(path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        fd = self._create(path, lambda: os.open(name, flags, entry[MODE], dir_fd=self._fd))
+        fd = self._create(path, lambda: os.open(name, flags, entry.mode, dir_fd=self._fd))
         try:
             self._fill(fd, entry)
             if self._user != (0, 0):
                 os.fchown(fd, *self._user)
             if self._masked:
-                os.fchmod(fd, entry[MODE])
-            os.utime(fd, ns=(entry[MTIME], entry[MTIME]))
+                os.fchmod(fd, entry.mode)
+            os.utime(fd, ns=(entry.mtime, entry.mtime))
         finally:
             os.close(fd)
 
     def _fill(self, fd: int, entry: Entry) -> None:
-        data = self._contents.get(entry[SOURCE])
+        data = self._contents.get(entry.source)
         if data is not None:
             _write(fd, data)
             return
-        source = os.open(entry[SOURCE], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        source = os.open(entry.source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            if entry[SIZE] <= SMALL:
-                _write(fd, os.read(source, entry[SIZE] + 1))
+            if entry.size <= SMALL:
+                _write(fd, os.read(source, entry.size + 1))
             else:
-                _fill(fd, source, entry[SIZE])
+                _fill(fd, source, entry.size)
             check_unchanged(source, entry)
         finally:
             os.close(source)

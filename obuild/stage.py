@@ -164,7 +164,8 @@ class Stage:
         layer, env = self._from(spec, context)
         context = replace(context, env=context.env + env)
         for op in spec.ops:
-            self.reporter.heading(f"{context.workdir}: {language.format_op(op)}")
+            place = f"{context.workdir}: "
+            self.reporter.heading(place + language.format_op(op, len(place)))
             match op:
                 case Comment():
                     pass

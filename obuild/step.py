@@ -15,6 +15,10 @@ import hashlib
 from obuild import sexp
 from obuild.value import value
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from obuild.sexp import Tree
+
 __all__ = ["CopyStep", "FromStep", "RunStep", "Step"]
 
 
@@ -50,7 +54,7 @@ class RunStep:
     @property
     def id(self) -> str:
         """The layer's id."""
-        form: list[object] = [
+        form: list[Tree] = [
             "run",
             ["base", self.base],
             ["workdir", self.workdir],
@@ -93,5 +97,5 @@ class CopyStep:
 Step = FromStep | RunStep | CopyStep
 
 
-def _digest(form: list[object]) -> str:
+def _digest(form: Tree) -> str:
     return hashlib.sha256(sexp.format(form).encode("utf-8", "surrogateescape")).hexdigest()

@@ -37,7 +37,9 @@ def value(cls: type[T]) -> type[T]:
     body["__slots__"] = names
     body["__match_args__"] = names
     body["_defaults"] = {name: vars(cls)[name] for name in names if name in vars(cls)}
-    return type(cls)(cls.__name__, cls.__bases__, body)
+    made: Any = type(cls)
+    record: type[T] = made(cls.__name__, cls.__bases__, body)
+    return record
 
 
 def fields(item: Any) -> tuple[str, ...]:

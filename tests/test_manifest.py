@@ -30,7 +30,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def paths(root: Path, *sources: str, into: bool = True, exclude: tuple[str, ...] = ()) -> list[str]:
-    return [entry[manifest.PATH] for entry in scan(str(root), sources, into=into, exclude=exclude).entries]
+    return [entry.path for entry in scan(str(root), sources, into=into, exclude=exclude).entries]
 
 
 def digest(root: Path, index: Path, *sources: str, into: bool = True, exclude: tuple[str, ...] = ()) -> str:
@@ -58,7 +58,7 @@ def test_into_a_directory_and_as_a_name(tree: Path) -> None:
 
 
 def test_modes_are_the_executable_bits_alone(tree: Path) -> None:
-    modes = {entry[manifest.PATH]: entry[manifest.MODE] for entry in scan(str(tree), ["."], into=True).entries}
+    modes = {entry.path: entry.mode for entry in scan(str(tree), ["."], into=True).entries}
     assert modes["file"] == 0o644
     assert modes["tool"] == 0o755
     assert modes["sub"] == 0o755

@@ -24,6 +24,7 @@ LEVELS = [
     ["cli", "__main__"],
 ]
 HOMES = {
+    "blake3": "manifest",
     "sexpdata": "sexp",
     "lark": "opam/",
     "docker": "docker_engine",

@@ -54,19 +54,44 @@ def dockerfile(*, file: str, buildkit: bool, escape: str) -> int:
     """Print the Dockerfile that does what a spec does."""
     from obuild import dockerfile as docker
 
-    _out(docker.format(language.parse(read_text(file), shown(file)), buildkit=buildkit, escape=escape))
+    spec = language.parse(read_text(file), shown(file))
+    for loss in docker.losses(spec, buildkit=buildkit):
+        print(f"note: {loss}", file=sys.stderr)
+    _out(docker.format(spec, buildkit=buildkit, escape=escape))
     return 0
 
 
-def import_dockerfile(*, file: str) -> int:
+def import_dockerfile(*, file: str, context: str | None, arg: tuple[tuple[str, str], ...], no_network: bool) -> int:
     """Print the spec that does what a Dockerfile does; what had to be left out goes to standard error."""
     from obuild import containerfile
 
-    spec, notes = containerfile.parse(read_text(file), shown(file))
+    folder = context or ("." if file == "-" else os.path.dirname(file) or ".")
+    spec, notes = containerfile.parse(
+        read_text(file),
+        shown(file),
+        arguments=dict(arg),
+        network=() if no_network else ("host",),
+        find=lambda pattern: _find(folder, pattern),
+    )
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     _out(language.format(spec))
     return 0
+
+
+def _find(folder: str, pattern: str) -> list[str]:
+    """The paths below `folder` that a source of a COPY names; a directory ends with a slash."""
+    import glob
+
+    found = glob.glob(pattern.lstrip("/"), root_dir=folder, include_hidden=True)
+    return sorted(path + "/" if os.path.isdir(os.path.join(folder, path)) else path for path in found)
+
+
+def _argument(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError(f'"{text}" is not NAME=VALUE')
+    return name, value
 
 
 def _out(text: str) -> None:
@@ -110,5 +135,20 @@ COMMANDS = {
             ),
         ),
     ),
-    "import-dockerfile": Command(import_dockerfile, "Print a Dockerfile as a spec.", (SPEC,)),
+    "import-dockerfile": Command(
+        import_dockerfile,
+        "Print a Dockerfile as a spec.",
+        (
+            SPEC,
+            Option(("--context",), "What COPY reads from; the Dockerfile's directory when not given.", metavar="DIR"),
+            Option(
+                ("--arg",),
+                "The value of an ARG, or of a variable of the base.",
+                _argument,
+                many=True,
+                metavar="NAME=VALUE",
+            ),
+            Option(("--no-network",), "Give no RUN the host's network, unlike Docker.", None),
+        ),
+    ),
 }

@@ -89,8 +89,10 @@ class Live(Plain):
         from rich.text import Text
 
         *lines, self._partial = (self._partial + data).split(b"\n")
-        for line in lines:
-            text = Text.from_ansi(line.rsplit(b"\r", 1)[-1].decode(errors="replace"))
+        if lines:
+            # All at once: the foot is drawn again after every print, which takes longer than most lines do.
+            shown = b"\n".join([line.rstrip(b"\r").rsplit(b"\r", 1)[-1] for line in lines])
+            text = Text.from_ansi(shown.decode(errors="replace"))
             self._foot.console.print(text, soft_wrap=True, highlight=False)
 
 
