@@ -30,6 +30,8 @@ MERGE = 8
 """With so many packs, the next `add` makes one of them all."""
 LIMIT = 1 << 28
 """Unless they have more bytes than this together: then the past is forgotten."""
+RETRIES = 100
+"""How often the packs are looked for again that others merge meanwhile."""
 
 
 class Cache:
@@ -202,23 +204,39 @@ def _head(body: bytes, offset: int) -> bytes:
 
 
 def _open_packs(folder: str) -> list[_Pack]:
+    packs: dict[str, _Pack] = {}
+    for _ in range(RETRIES):
+        names = [name for name in _names(folder) if name not in packs]
+        try:
+            for name in names:
+                pack = _open_pack(os.path.join(folder, name))
+                if pack:
+                    packs[name] = pack
+            break
+        except FileNotFoundError:
+            pass  # merged by another process since the names were read: its values are in a new pack
+    return list(packs.values())
+
+
+def _open_pack(path: str) -> _Pack | None:
+    """The pack at `path`, None for one that is not whole, which is removed, or that may not be read."""
+    if not path.endswith(".pack"):
+        _remove_old(path)
+        return None
     try:
-        names = os.listdir(folder)
+        return _Pack(path)
+    except ValueError:
+        _remove(path)
+    except PermissionError:
+        pass
+    return None
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
     except OSError:
         return []
-    packs = []
-    for name in names:
-        path = os.path.join(folder, name)
-        if not name.endswith(".pack"):
-            _remove_old(path)
-            continue
-        try:
-            packs.append(_Pack(path))
-        except OSError:
-            pass  # merged by another process: what it held is made again, at worst
-        except ValueError:
-            _remove(path)
-    return packs
 
 
 def _read(path: str) -> bytes:
