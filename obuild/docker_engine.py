@@ -50,10 +50,10 @@ def open_engine(url: str = "") -> Engine | None:
         found = _answers(socket.AF_INET, (host.strip("[]"), int(port)))
     else:
         raise UsageError(
-            f'"{url}" is no address of a Docker engine', hint="write unix:///PATH, tcp://HOST:PORT or none"
+            f'"{url}" is no address of a Docker engine', hint="set DOCKER_HOST to unix:///PATH, tcp://HOST:PORT or none"
         )
     if not found:
-        raise FetchError(f'no Docker engine answers at "{url}"', hint="start it, or leave it out with --engine none")
+        raise FetchError(f'no Docker engine answers at "{url}"', hint="start it, or do without: DOCKER_HOST=none")
     return Engine(url)
 
 
@@ -80,10 +80,6 @@ class Engine:
         with self._errors():
             self._api = docker.APIClient(base_url=url, version="auto", timeout=TIMEOUT)
             self._missing = docker.errors.NotFound
-
-    def close(self) -> None:
-        """Let go of the connections."""
-        self._api.close()
 
     def image(self, name: str) -> Image | None:
         """The image that the engine has under a reference or an id, or None; its digest is the id."""

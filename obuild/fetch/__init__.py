@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 
-__all__ = ["Fetcher", "open_fetcher"]
+__all__ = ["KINDS", "Fetcher", "open_fetcher"]
 
 KINDS = ("docker", "debootstrap", "tar", "dir", "oci")
+"""What may stand before the colon of a base; anything else is a Docker reference."""
+
 FORMS = "a base is one of NAME:TAG, docker:REF, debootstrap:SUITE, tar:FILE, dir:PATH, oci:PATH"
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 
 from obuild.errors import FetchError, nearest
+from obuild.fetch import KINDS
 from obuild.fetch.record import Record
 from obuild.reference import parse_reference
 from obuild.value import replace
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DockerFetcher"]
 
-OTHER_KINDS = ("debootstrap", "docker", "tar", "dir", "oci")
 NEITHER = "install skopeo, start Docker, or take another base: --image NAME=debootstrap:trixie"
 
 
@@ -103,7 +103,7 @@ class DockerFetcher:
         """The error, with another hint when the name looks like a mistyped kind of base: `debotstrap:trixie`."""
         if error.temporary or "/" in self._reference.name:
             return error
-        return FetchError(error.message, hint=nearest(self._reference.name, OTHER_KINDS) or error.hint)
+        return FetchError(error.message, hint=nearest(self._reference.name, KINDS) or error.hint)
 
     def _download(self, manifest: str, root: str, log: Log, cancel: Cancel | None) -> Image:
         """Save the blobs beside `root`, unpack them, remove them."""
