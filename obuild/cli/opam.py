@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json as json_format
+import os
+import sys
 
 from obuild.cli.option import Argument, Command, Option
 from obuild.cli.repository import (
@@ -14,18 +16,19 @@ from obuild.cli.repository import (
     VARIABLE,
     cache_folder,
     global_variables,
-    level_of,
     open_overlay,
 )
 from obuild.cli.show import write
 from obuild.errors import UsageError
+from obuild.opam.effective import parse_level
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from obuild.opam.buildid import BuildIds, Rules
+    from obuild.opam.lint import Finding
     from obuild.opam.opamfile import OpamFile
     from obuild.opam.package import Package
     from obuild.opam.repo import Overlay
@@ -60,12 +63,115 @@ def show(
     if effective:
         from obuild.opam.effective import effective_text
 
-        text = effective_text(overlay.opam(wanted), level=level_of(opam_version), width=width)
+        text = effective_text(overlay.opam(wanted), level=parse_level(opam_version), width=width)
         write(1, text.encode("latin-1") + b"\n")
         return 0
     print(f"# {overlay.path(wanted)}")
     write(1, overlay.text(wanted))
     return 0
+
+
+def lint(
+    *,
+    targets: tuple[str, ...],
+    repo: Sequence[str],
+    cache: str | None,
+    opam_version: str,
+    json: bool,
+    errors_only: bool,
+) -> int:
+    """Report what opam would refuse or drop in opam files, or in packages of repositories; 1 when there is an error."""
+    from obuild.opam.lint import lint
+
+    found: list[Finding] = []
+    for package, path, data, files in _definitions(targets, repo, cache):
+        found += lint(data, path, package, files, level=parse_level(opam_version))
+    shown = [finding for finding in found if finding.severity == "error" or not errors_only]
+    for finding in shown:
+        if json:
+            problem = finding.problem
+            facts = {"path": problem.path, "line": problem.line, "column": problem.column, "message": problem.message}
+            _print(json_format.dumps({"severity": finding.severity, "code": finding.code, **facts}))
+        else:
+            _print(f"{finding.severity} {finding.code}: {finding.problem}")
+    errors = sum(finding.severity == "error" for finding in found)
+    print(f"{errors} errors, {len(found) - errors} warnings", file=sys.stderr)
+    return 1 if errors else 0
+
+
+def _definitions(
+    targets: tuple[str, ...], repo: Sequence[str], cache: str | None
+) -> Iterator[tuple[Package, str, bytes, dict[str, bytes] | None]]:
+    """Package, path, text and files of each target: an opam file, a package, or, without any, all packages."""
+    overlay = open_overlay(repo, cache) if repo else None
+    for target in targets:
+        if overlay is None or "/" in target or os.path.isfile(target):
+            yield file_package(target), target, _bytes(target), None
+        else:
+            package = _package(target, overlay)
+            yield package, overlay.path(package), overlay.text(package), overlay.files(package)
+    if overlay and not targets:
+        from obuild.opam.package import Package
+
+        for name, versions in overlay.packages().items():
+            for package in (Package(name, version) for version in versions):
+                yield package, overlay.path(package), overlay.text(package), overlay.files(package)
+
+
+def file_package(path: str) -> Package:
+    """The package that an opam file defines, by its place: `NAME.VERSION/opam`, or `NAME.opam` at version `dev`."""
+    from obuild.opam.package import Package, parse_package
+
+    full = os.path.abspath(path)
+    if os.path.basename(full) != "opam":
+        return Package(os.path.basename(full).removesuffix(".opam"), "dev")
+    folder = os.path.basename(os.path.dirname(full))
+    return parse_package(folder) if "." in folder else Package(folder, "dev")
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UsageError(f'can not read "{path}": {(error.strerror or "").lower()}') from None
+
+
+def diff(
+    *, old: str, new: str, repo: Sequence[str], cache: str | None, opam_version: str, effective: bool, json: bool
+) -> int:
+    """Print what was added, removed and changed between two states of a repository."""
+    from obuild.opam.diff import diff
+
+    before, after = (open_overlay([_state(text, repo)], cache) for text in (old, new))
+    found = diff(before, after, level=parse_level(opam_version))
+    changed = [change for change in found.changed if change.effective or not effective]
+    if json:
+        facts = {
+            "added": [str(package) for package in found.added],
+            "removed": [str(package) for package in found.removed],
+            "changed": [
+                {"package": str(change.package), "fields": change.fields, "effective": change.effective}
+                for change in changed
+            ],
+        }
+        _print(json_format.dumps(facts))
+        return 0
+    for sign, packages in (("+", found.added), ("-", found.removed)):
+        for package in packages:
+            _print(f"{sign} {package}")
+    for change in changed:
+        counts = f"; build-id: {', '.join(change.effective)}" if change.effective else ""
+        _print(f"~ {change.package}  {', '.join(change.fields) or 'layout'}{counts}")
+    return 0
+
+
+def _state(text: str, repo: Sequence[str]) -> str:
+    """A repository as given, or a revision of the first one of --repo."""
+    if os.path.exists(text) or "@" in text or "://" in text or not repo:
+        return text
+    path, at, _ = repo[0].rpartition("@")
+    return f"{path if at else repo[0]}@{text}"
 
 
 def build_id(
@@ -126,7 +232,7 @@ def _rules(given: dict[str, Any]) -> Rules:
     from obuild.opam.buildid import Rules
 
     return Rules(
-        level=level_of(given["opam_version"]),
+        level=parse_level(given["opam_version"]),
         width=given["width"],
         variables=global_variables(given["platform"], given["var"], given["opam_version"]),
         with_test=given["with_test"],
@@ -193,6 +299,24 @@ COMMANDS = {
             WIDTH,
         ),
         (Argument("package"),),
+    ),
+    "opam lint": Command(
+        lint,
+        "Report what opam would refuse or drop.",
+        (REPO, CACHE, OPAM_VERSION, Option(("--errors-only",), "Leave out warnings.", None), JSON),
+        (Argument("targets", "*"),),
+    ),
+    "opam diff": Command(
+        diff,
+        "Print what changed between two states of a repository: commits of --repo, or repositories.",
+        (
+            REPO,
+            CACHE,
+            OPAM_VERSION,
+            Option(("--effective",), "Only changes that build-ids can tell.", None),
+            JSON,
+        ),
+        (Argument("old"), Argument("new")),
     ),
     "opam build-id": Command(
         build_id,

@@ -6,7 +6,6 @@ import os
 import sys
 
 from obuild.cli.option import Option
-from obuild.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
     from obuild.opam.repo import Overlay
 
-__all__ = ["CACHE", "JSON", "OPAM_VERSION", "PLATFORM", "REPO", "VARIABLE", "cache_folder", "level_of", "open_overlay"]
+__all__ = ["CACHE", "JSON", "OPAM_VERSION", "PLATFORM", "REPO", "VARIABLE", "cache_folder", "open_overlay"]
 __all__ += ["Progress", "global_variables"]
 
 REPO = Option(
@@ -46,20 +45,6 @@ def open_overlay(texts: Sequence[str], cache: str | None) -> Overlay:
     from obuild.opam.repo import open_repositories
 
     return open_repositories(texts, cache_folder(cache))
-
-
-def level_of(version: str) -> str:
-    """The compatibility level that a release of opam has: `2.1.6` has 2.1, and all since 2.5 have 2.5."""
-    from obuild.opam.effective import LEVELS
-
-    parts = version.split(".")
-    if len(parts) < 2 or not all(part.isdigit() for part in parts[:2]):
-        raise UsageError(f'"{version}" is not a release of opam', hint=f"one of {', '.join(LEVELS)}, or such as 2.3.0")
-    number = (int(parts[0]), int(parts[1]))
-    levels = {tuple(map(int, level.split("."))): level for level in LEVELS}
-    if number < min(levels):
-        raise UsageError(f"opam {version} is too old", hint=f"the oldest one known is {LEVELS[0]}")
-    return levels[max(known for known in levels if known <= number)]
 
 
 def global_variables(platform: str | None, given: Sequence[str], version: str) -> dict[str, str]:
