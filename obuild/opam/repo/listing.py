@@ -1,7 +1,7 @@
 """Which packages a repository has, found as opam finds them: without reading a single opam file.
 
 Any depth below `packages/` is looked at; the first directory with a file called `opam` is a package, and its own name
-gives the package's name and version. Whatever else lies around is passed over with a note.
+gives the package's name and version. Whatever else lies around, hidden files apart, is passed over with a note.
 
 A listing is made of what `marshal` can write, so that it can be kept:
 
@@ -39,6 +39,8 @@ __all__ = ["DIRECTORY", "FILE", "LINK", "OTHER", "Source", "find", "scan", "walk
 FILE, DIRECTORY, LINK, OTHER = "file", "directory", "link", "other"
 DEPTH = 32
 """How deep directories are searched, and how many symbolic links a path may go through."""
+LINKS = 1000
+"""How many links are followed in the search of one directory of `packages/`."""
 
 
 class Source(Protocol):
@@ -121,19 +123,25 @@ class _Search:
         self.places: list[Place] = []
         self.notes: list[str] = []
         self.through_link = False
+        self.links = 0
 
     def visit(self, parent: str, real: str, entry: Entry, depth: int) -> None:
         """Look at one entry of the directory called `parent`, which is at `real` when links are followed."""
         path = f"{parent}/{entry[0]}"
         directory = self._resolve(real, entry)
-        if directory[1] == LINK or f"{real}/".startswith(f"{directory[0]}/"):
+        if directory[1] == LINK or self._leads_back(entry, directory[0], real):
             self.notes.append(f'"{path}" is a symbolic link that leads to nothing in the repository')
-        elif directory[1] != DIRECTORY:
-            self.notes.append(f'"{path}" is not a package')
-        elif depth > DEPTH:
-            self.notes.append(f'"{path}" is deeper than packages are looked for')
-        else:
+        elif directory[1] == DIRECTORY and depth <= DEPTH:
             self._visit_directory(path, directory, depth)
+        elif directory[1] == DIRECTORY or not entry[0].startswith("."):
+            self.notes.append(f'"{path}" is not a package')
+
+    def _leads_back(self, entry: Entry, target: str, real: str) -> bool:
+        """Whether a link leads to where it is, or is one of too many: links to each other multiply with every step."""
+        if entry[1] != LINK:
+            return False
+        self.links += 1
+        return not target or f"{real}/".startswith(f"{target}/") or self.links > LINKS
 
     def _visit_directory(self, path: str, directory: Entry, depth: int) -> None:
         entries = sorted(self.source.entries(directory[0], directory[2]))

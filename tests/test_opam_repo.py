@@ -1,0 +1,627 @@
+"""Repositories: the same packages from a directory, git and a tar; what is found, passed over and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import needs
+from machine_opam import MachineOpam
+
+from obuild.errors import OpamError, UsageError
+from obuild.opam.package import Package
+from obuild.opam.repo import Overlay, Repository, open_repositories, open_repository
+
+EXAMPLES = Path(__file__).parent.parent / "examples" / "opam-repository"
+ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    "HOME": "/nowhere",
+    **{f"GIT_{who}_{what}": "x@example" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+}
+
+Files = dict[str, str | bytes]
+
+
+def write(folder: Path, files: Files) -> Path:
+    """Files by path; a text that begins with `->` is a symbolic link."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, str) and content.startswith("->"):
+            path.symlink_to(content[2:])
+        else:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", folder, *words], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def commit(folder: Path) -> str:
+    """Commit everything in a directory, making it a git repository first if it is none; the commit."""
+    if not (folder / ".git").exists():
+        git(folder, "init", "-q", "-b", "trunk")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "--allow-empty", "-m", "x")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def as_folder(folder: Path) -> str:
+    return str(folder)
+
+
+def as_git(folder: Path) -> str:
+    commit(folder)
+    return f"{folder}@HEAD"
+
+
+def as_bare(folder: Path) -> str:
+    commit(folder)
+    bare = folder.with_name(f"{folder.name}.git")
+    git(folder, "clone", "-q", "--bare", str(folder), str(bare))
+    return str(bare)
+
+
+def as_tar(folder: Path, kind: str = "", prefix: str = "") -> str:
+    path = folder.with_name(f"{folder.name}.tar{kind}")
+    with tarfile.open(path, f"w:{kind}") as tar:  # type: ignore[call-overload]
+        tar.add(folder, prefix or ".")
+    return str(path)
+
+
+def as_gz(folder: Path) -> str:
+    return as_tar(folder, "gz", "some/prefix")
+
+
+def as_xz(folder: Path) -> str:
+    return as_tar(folder, "xz", "prefix")
+
+
+WAYS: dict[str, Callable[[Path], str]] = {
+    "folder": as_folder,
+    "git": as_git,
+    "bare": as_bare,
+    "tar": as_tar,
+    "tar.gz": as_gz,
+    "tar.xz": as_xz,
+}
+Open = Callable[[Files | Path], Repository]
+
+
+@pytest.fixture(params=WAYS)
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Opens a repository of the given files (or a copy of a directory), made in one of the ways."""
+
+    def opened(files: Files | Path) -> Repository:
+        folder = tmp_path / "repository"
+        if isinstance(files, Path):
+            shutil.copytree(files, folder, symlinks=True)
+        else:
+            write(folder, {"repo": "", **files})
+        return open_repository(WAYS[request.param](folder), str(tmp_path / "cache"))
+
+    return opened
+
+
+def opam(text: str = "") -> str:
+    return f'opam-version: "2.0"\n{text}'
+
+
+def test_the_examples(opened: Open) -> None:
+    repository = opened(EXAMPLES)
+    packages = repository.packages()
+    assert packages["greet"] == ("1.0", "2.0")
+    assert packages["greet-doc"] == ("1.0", "2.0~rc1")
+    assert list(packages)[:4] == ["broken", "color", "conf-cc", "greet"]
+    assert sum(map(len, packages.values())) == 21
+    assert repository.notes == ()
+    package = Package("greet", "2.0")
+    text = (EXAMPLES / "packages/greet/greet.2.0/opam").read_bytes()
+    assert repository.text(package) == text
+    assert repository.blob_id(package) == hashlib.sha1(b"blob %d\0" % len(text) + text).hexdigest()
+    assert repository.path(package).endswith("packages/greet/greet.2.0/opam")
+    patch = (EXAMPLES / "packages/greet/greet.2.0/files/world.patch").read_bytes()
+    assert repository.files(package) == repository.extra_files(package) == {"world.patch": patch}
+    file = repository.opam(package)
+    assert (file.package, file.blob, file.fields["depopts"]) == (
+        package,
+        repository.blob_id(package),
+        ("list", ("color",)),
+    )
+    assert file.files == {"world.patch": patch}
+    loaded = repository.load()
+    assert {name: tuple(versions) for name, versions in loaded.items()} == packages
+    assert loaded["greet"]["2.0"] == file.items == repository.items(package)
+
+
+def test_packages_at_any_depth(opened: Open) -> None:
+    repository = opened(
+        {
+            "packages/a.1/opam": opam(),
+            "packages/b/b.1/opam": opam(),
+            "packages/deep/er/still/c.1.2/opam": opam(),
+            "packages/deep/er/still/c.1.2/d.1/opam": opam(),
+            "packages/deep/er/still/c.1.2/files/sub/x": "1",
+        }
+    )
+    assert repository.packages() == {"a": ("1",), "b": ("1",), "c": ("1.2",)}
+    assert repository.files(Package("c", "1.2")) == {"sub/x": b"1"}
+    assert repository.notes == ()
+
+
+def test_what_is_no_package_is_noted(opened: Open) -> None:
+    repository = opened(
+        {
+            "packages/README": "",
+            "packages/a/a.1/opam": opam(),
+            "packages/a/.hidden": "",
+            "packages/a/seen": "",
+            "packages/a/a.2/opam.old": "",
+            "packages/noversion/opam": opam(),
+            "packages/x/5.1/opam": opam(),
+            "packages/x/x.1 2/opam": opam(),
+            "packages/x/x./opam": opam(),
+            "packages/y/y.1/opam/file": "a directory called opam",
+        }
+    )
+    assert repository.packages() == {"a": ("1",)}
+    assert repository.notes == (
+        '"packages/README" is not a package',
+        '"packages/a/a.2/opam.old" is not a package',
+        '"packages/a/seen" is not a package',
+        '"packages/y/y.1/opam/file" is not a package',
+        '"packages/noversion" is not called NAME.VERSION',
+        '"packages/x/5.1" is not called NAME.VERSION',
+        '"packages/x/x." is not called NAME.VERSION',
+        '"packages/x/x.1 2" is not called NAME.VERSION',
+    )
+
+
+def test_versions_that_opam_can_not_tell_apart(opened: Open) -> None:
+    repository = opened(
+        {
+            "packages/a/a.1/opam": opam("x-n: 1"),
+            "packages/a/a.1-0/opam": opam("x-n: 2"),
+            "packages/a/a.1.0/opam": opam("x-n: 3"),
+            "packages/b/a.1/opam": opam("x-n: 4"),
+        }
+    )
+    assert repository.packages() == {"a": ("1", "1.0")}
+    assert repository.notes == (
+        '"packages/a/a.1-0" is to opam the same version as "packages/a/a.1", which counts',
+        '"packages/b/a.1" is the same package as "packages/a/a.1", which counts',
+    )
+    assert repository.find(Package("a", "1-")) == Package("a", "1")
+    assert repository.opam(Package("a", "1-0")).package == Package("a", "1")
+    assert repository.opam(Package("a", "1-0")).fields["x-n"] == 1
+    assert repository.find(Package("a", "2")) is None
+
+
+def test_symbolic_links(opened: Open) -> None:
+    repository = opened(
+        {
+            "packages/a/a.1/opam": opam("x-n: 1"),
+            "packages/a/a.1/files/real": "content",
+            "packages/a/a.1/files/link": "->real",
+            "packages/a/a.1/files/far": "->../../../../shared/file",
+            "packages/a/a.1/files/sub": "->../../../../shared",
+            "packages/a/a.1/files/dangling": "->nowhere",
+            "packages/a/a.1/files/out": "->/etc/passwd",
+            "packages/a/a.1/files/round": "->round",
+            "packages/a/a.2": "->a.1",
+            "packages/a/a.3/opam": "->../a.1/opam",
+            "packages/a/a.3/files": "->../a.1/files",
+            "packages/b": "->../elsewhere/b",
+            "packages/out": "->../../../etc",
+            "packages/up": "->..",
+            "packages/self/self": "->.",
+            "shared/file": "shared",
+            "elsewhere/b/b.1/opam": opam("x-n: 2"),
+        }
+    )
+    assert repository.packages() == {"a": ("1", "2", "3"), "b": ("1",)}
+    files = {"real": b"content", "link": b"content", "far": b"shared", "sub/file": b"shared"}
+    for version in ("1", "2", "3"):
+        package = Package("a", version)
+        assert repository.files(package) == files
+        assert repository.opam(package).fields["x-n"] == 1
+        assert repository.text(package) == opam("x-n: 1").encode()
+    assert repository.opam(Package("b", "1")).fields["x-n"] == 2
+    links = [note for note in repository.notes if "symbolic link" in note]
+    assert [note.split('"')[1] for note in links] == ["packages/out", "packages/self/self", "packages/up"]
+
+
+def test_links_to_each_other_end(tmp_path: Path) -> None:
+    files: Files = {f"packages/{x}/{y}": f"->../{y}" for x in "abcd" for y in "abcd" if x != y}
+    repository = open_repository(str(write(tmp_path, {**files, "packages/a/a.1/opam": opam()})), "")
+    assert repository.packages() == {"a": ("1",)}
+
+
+def test_bad_files_are_named_and_the_rest_loads(opened: Open) -> None:
+    repository = opened(
+        {
+            "packages/a/a.1/opam": opam(),
+            "packages/a/a.2/opam": 'opam-version: "2.0"\nbuild: [',
+            "packages/a/a.3/opam": b"\x7fELF\0\1",
+            "packages/a/a.4/opam": b"x" * 10_000_000,
+            "packages/a/a.5/opam": "x: " + "[" * 100_000,
+            "packages/b/b.1/opam": "(*",
+        }
+    )
+    for _ in range(2):  # the second time from the cache
+        assert {name: list(row) for name, row in repository.load().items()} == {"a": ["1"]}
+        told = {str(package): str(error) for package, error in repository.unreadable.items()}
+        assert list(told) == ["a.2", "a.3", "a.4", "a.5", "b.1"]
+        assert (
+            told["a.2"]
+            .split("/packages")[-1]
+            .split(":packages")[-1]
+            .startswith("/a/a.2/opam:2:9: the file ends too early")
+        )
+        assert all(f"packages/{name[0]}/{name}/opam:" in error for name, error in told.items())
+    with pytest.raises(OpamError, match=r"a\.3/opam:1:1: "):
+        repository.opam(Package("a", "3"))
+    assert repository.opam(Package("a", "1")).items == (("field", "opam-version", "2.0", 0),)
+
+
+def test_unknown_packages_have_a_hint(opened: Open) -> None:
+    repository = opened({"packages/greet/greet.1.10/opam": opam()})
+    with pytest.raises(UsageError) as caught:
+        repository.opam(Package("grete", "1"))
+    assert caught.value.hint == 'did you mean "greet"?'
+    with pytest.raises(UsageError) as caught:
+        repository.text(Package("greet", "1.1"))
+    assert caught.value.hint == 'did you mean "greet.1.10"?'
+
+
+def test_what_is_not_a_repository(opened: Open) -> None:
+    repository = opened({"package/a/a.1/opam": opam()})
+    with pytest.raises(OpamError, match='not an opam repository: it has no directory "packages"'):
+        repository.packages()
+
+
+def test_an_empty_repository(opened: Open) -> None:
+    repository = opened({"packages/.keep": ""})
+    assert (repository.packages(), repository.load(), repository.notes) == ({}, {}, ())
+
+
+def test_a_checksum_that_does_not_match_is_an_error(opened: Open) -> None:
+    good = hashlib.sha256(b"good").hexdigest()
+    repository = opened(
+        {
+            "packages/a/a.1/opam": opam(
+                f'extra-files: [["x" "sha256={good}"] ["y" "sha256={good}"] ["z" "md5={good[:32]}"]]'
+            ),
+            "packages/a/a.1/files/x": "good",
+            "packages/a/a.1/files/y": "bad",
+            "packages/a/a.2/opam": opam(),
+            "packages/a/a.2/files/any": "thing",
+        }
+    )
+    with pytest.raises(OpamError) as caught:
+        repository.extra_files(Package("a", "1"))
+    assert [problem.message for problem in caught.value.problems] == [
+        f'"files/y" does not have the checksum sha256={good}',
+        '"files/z" is missing',
+    ]
+    assert repository.extra_files(Package("a", "2")) == {"any": b"thing"}
+
+
+# What is remembered
+
+
+def parsed(repository: Repository) -> list[int]:
+    """How many files are parsed while everything is loaded."""
+    told: list[tuple[int, int]] = []
+    repository.load(lambda done, total: told.append((done, total)))
+    assert not told or told[-1][0] == told[-1][1] == max(total for _, total in told)
+    return [told[-1][1]] if told else []
+
+
+def test_a_new_commit_parses_what_changed(tmp_path: Path) -> None:
+    folder = write(tmp_path / "r", {f"packages/a/a.{n}/opam": opam(f"x-n: {n}") for n in range(50)})
+    cache = str(tmp_path / "cache")
+    first = commit(folder)
+    assert parsed(open_repository(f"{folder}@{first}", cache)) == [50]
+    assert parsed(open_repository(f"{folder}@{first}", cache)) == []
+    write(
+        folder,
+        {"packages/a/a.7/opam": opam("x-n: 70"), "packages/b/b.1/opam": opam(), "packages/b/b.2/opam": opam("x-n: 3")},
+    )
+    commit(folder)
+    second = open_repository(f"{folder}@trunk", cache)
+    assert parsed(second) == [2], "b.2 has the text of a.3"
+    assert second.opam(Package("a", "7")).fields["x-n"] == 70
+    assert open_repository(f"{folder}@{first}", cache).opam(Package("a", "7")).fields["x-n"] == 7
+    assert parsed(open_repository(str(folder), cache)) == [], "the directory has the same texts"
+    shutil.rmtree(cache)
+    assert parsed(open_repository(str(folder), cache)) == [51]
+
+
+def test_what_is_derived_is_kept(tmp_path: Path) -> None:
+    files: Files = {f"packages/a/a.{n}/opam": opam(f"x-n: {n // 2}") for n in range(6)}
+    folder = write(tmp_path / "r", {**files, "packages/bad/bad.1/opam": "("})
+    asked: list[str] = []
+
+    def number(file: Any) -> tuple[str, Any]:
+        asked.append(str(file.package))
+        return file.package.version, file.fields["x-n"]
+
+    for expected in (6, 0):
+        asked.clear()
+        repository = open_repository(str(folder), str(tmp_path / "cache"))
+        found = repository.derive("number-1", number)
+        assert found == {"a": {str(n): (str(n), n // 2) for n in range(6)}}
+        assert [str(package) for package in repository.unreadable] == ["bad.1"]
+        assert len(asked) == expected
+    write(folder, {"packages/a/a.9/opam": opam("x-n: 9")})
+    assert open_repository(str(folder), str(tmp_path / "cache")).derive("number-1", number)["a"]["9"] == ("9", 9)
+    assert asked == ["a.9"]
+    assert len(open_repository(str(folder), "").derive("number-1", number)["a"]) == 7
+
+
+def test_a_change_in_a_directory_is_noticed(tmp_path: Path) -> None:
+    folder = write(tmp_path / "r", {"packages/a/a.1/opam": opam("x-n: 1"), "packages/b/b.1/opam": opam()})
+    cache = str(tmp_path / "cache")
+    path = folder / "packages/a/a.1/opam"
+
+    def now() -> Any:
+        repository = open_repository(str(folder), cache)
+        return repository.packages(), repository.opam(Package("a", "1")).fields["x-n"]
+
+    both = {"a": ("1",), "b": ("1",)}
+    assert now() == now() == (both, 1)
+    before = path.stat()
+    path.write_text(opam("x-n: 2"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert now() == (both, 2), "of the same size, its time set back"
+    path.rename(folder / "other")
+    write(folder, {"packages/a/a.1/opam": opam("x-n: 3")})
+    assert now() == (both, 3)
+    write(folder, {"packages/b/b.2/opam": opam()})
+    assert now() == ({"a": ("1",), "b": ("1", "2")}, 3)
+    shutil.rmtree(folder / "packages/b")
+    assert now() == ({"a": ("1",)}, 3)
+
+
+def test_an_old_directory_is_not_searched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write(tmp_path / "r", {"packages/a/a.1/opam": opam()})
+    cache = tmp_path / "cache"
+    open_repository(str(folder), str(cache)).load()
+    (record,) = cache.rglob("folder-*.record")
+    future = record.stat().st_mtime + 3600
+    os.utime(record, (future, future))  # as if the scan had been long after the last change
+    monkeypatch.setattr(os, "scandir", None)
+    assert open_repository(str(folder), str(cache)).packages() == {"a": ("1",)}
+
+
+def test_one_package_from_the_cache_needs_no_git(tmp_path: Path) -> None:
+    folder = write(tmp_path / "r", {"packages/a/a.1/opam": opam("x-n: 5")})
+    git_folder = as_bare(folder)
+    code = """
+import sys
+from obuild.opam.package import Package
+from obuild.opam.repo import open_repository
+repository = open_repository(sys.argv[1], sys.argv[2])
+if sys.argv[3] == "load":
+    repository.load()
+assert repository.opam(Package("a", "1")).fields["x-n"] == 5
+assert ("pygit2" in sys.modules) == (sys.argv[3] == "load")
+assert "lark" not in sys.modules
+"""
+    for what in ("load", "open"):
+        subprocess.run([sys.executable, "-c", code, git_folder, tmp_path / "cache", what], check=True)
+
+
+# The user's words
+
+
+def test_revisions(tmp_path: Path) -> None:
+    folder = write(tmp_path / "r", {"packages/a/a.1/opam": opam()})
+    first = commit(folder)
+    git(folder, "tag", "-a", "v1", "-m", "x")
+    write(folder, {"packages/a/a.2/opam": opam()})
+    second = commit(folder)
+    write(folder, {"packages/a/a.3/opam": opam()})
+    ways = {
+        f"{folder}@{first}": 1,
+        f"{folder}@{first[:8]}": 1,
+        f"{folder}@v1": 1,
+        f"{folder}@trunk~1": 1,
+        f"{folder}@HEAD": 2,
+        f"{folder}@trunk": 2,
+        f"git+file://{folder}": 2,
+        f"git+file://{folder}#v1": 1,
+        f"git+file://{folder}@{second}": 2,
+        f"file://{folder}": 3,
+        str(folder): 3,
+        f"{folder}/": 3,
+    }
+    for text, count in ways.items():
+        repository = open_repository(text, "")
+        assert len(repository.packages()["a"]) == count, text
+        assert str(folder) in repository.where
+    git(folder, "checkout", "-q", first)
+    assert len(open_repository(f"{folder}@HEAD", "").packages()["a"]) == 1
+    git(folder, "checkout", "-q", "trunk")
+    git(folder, "pack-refs", "--all")
+    assert len(open_repository(f"{folder}@HEAD", "").packages()["a"]) == 2
+    git(folder, "worktree", "add", "-q", str(tmp_path / "tree"), "v1")
+    assert len(open_repository(f"{tmp_path}/tree@HEAD", "").packages()["a"]) == 1
+
+
+def test_a_path_may_have_an_at_sign(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a@b", {"packages/a/a.1/opam": opam()})
+    assert open_repository(str(folder), "").packages() == {"a": ("1",)}
+    commit(folder)
+    assert open_repository(f"{folder}@trunk", "").packages() == {"a": ("1",)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("{r}@trnk", 'no commit "trnk" in "{r}"', 'did you mean "trunk"?'),
+        ("{r}@" + "1" * 40, 'no commit "1111111111111111111111111111111111111111" in "{r}"', "fetch it first"),
+        ("{r}/packages@trunk", 'no git repository at "{r}/packages"', ""),
+        ("{r}/nothing", 'no opam repository at "{r}/nothing"', "give a directory, a git repository or a tar file"),
+        ("@trunk", '"@trunk" names no opam repository', "give a directory, a git repository or a tar file"),
+        ("https://opam.example/", '"https://opam.example/" is not on this machine', "clone it first and give the path"),
+    ],
+)
+def test_places_that_do_not_exist(tmp_path: Path, text: str, message: str, hint: str) -> None:
+    folder = write(tmp_path / "r", {"packages/a/a.1/opam": opam()})
+    commit(folder)
+    with pytest.raises(UsageError) as caught:
+        open_repository(text.format(r=folder), "").packages()
+    assert (str(caught.value), caught.value.hint) == (message.format(r=folder), hint)
+
+
+def test_damaged_tars_and_git_repositories(tmp_path: Path) -> None:
+    folder = write(tmp_path / "r", {"packages/a/a.1/opam": opam(), "big": os.urandom(50_000)})
+    for way in (as_tar, as_gz, as_xz):
+        path = Path(way(folder))
+        path.write_bytes(path.read_bytes()[:30_000])
+        with pytest.raises(OpamError, match="not a tar file that can be read"):
+            open_repository(str(path), "").packages()
+    commit(folder)
+    for path in (folder / ".git/objects").glob("[0-9a-f][0-9a-f]/*"):
+        path.unlink()
+    with pytest.raises((OpamError, UsageError), match=r"no commit|git can not read"):
+        open_repository(f"{folder}@HEAD", "").packages()
+
+
+def test_submodules_and_special_files_are_no_packages(tmp_path: Path) -> None:
+    folder = write(tmp_path / "r", {"packages/a/a.1/opam": opam()})
+    os.mkfifo(folder / "packages/pipe")
+    (folder / "packages/b/b.1").mkdir(parents=True)
+    os.mkfifo(folder / "packages/b/b.1/opam")
+    assert open_repository(str(folder), "").packages() == {"a": ("1",)}
+    shutil.rmtree(folder / "packages/b")
+    (folder / "packages/pipe").unlink()
+    head = commit(folder)
+    git(folder, "update-index", "--add", "--cacheinfo", f"160000,{head},packages/module")
+    git(folder, "commit", "-q", "-m", "x")
+    repository = open_repository(f"{folder}@HEAD", "")
+    assert (repository.packages(), repository.notes) == ({"a": ("1",)}, ('"packages/module" is not a package',))
+
+
+# Several repositories
+
+
+@pytest.fixture
+def overlay(tmp_path: Path) -> Overlay:
+    top = write(
+        tmp_path / "top",
+        {
+            "packages/a/a.1/opam": opam("x-n: 1"),
+            "packages/a/a.3/opam": "(",
+            "packages/b/b.1-0/opam": opam("x-n: 1"),
+            "packages/only-top/only-top.1/opam": "(",
+        },
+    )
+    base = write(
+        tmp_path / "base",
+        {
+            "packages/a/a.1/opam": opam("x-n: 2"),
+            "packages/a/a.2/opam": opam("x-n: 2"),
+            "packages/a/a.3/opam": opam("x-n: 2"),
+            "packages/b/b.1/opam": opam("x-n: 2"),
+            "packages/b/b.1/files/x": "",
+            "packages/Z/Z.1/opam": opam("x-n: 2"),
+            "packages/stray": "",
+        },
+    )
+    return open_repositories([str(top), str(base)], str(tmp_path / "cache"))
+
+
+def test_the_first_repository_that_has_a_package_counts(overlay: Overlay) -> None:
+    assert overlay.packages() == {"a": ("1", "2", "3"), "b": ("1-0",), "only-top": ("1",), "Z": ("1",)}
+    numbers = {
+        each: overlay.opam(Package(*each.split("."))).fields["x-n"] for each in ("a.1", "a.2", "b.1-0", "b.1", "Z.1")
+    }
+    assert numbers == {"a.1": 1, "a.2": 2, "b.1-0": 1, "b.1": 1, "Z.1": 2}
+    assert overlay.find(Package("b", "1")) == Package("b", "1-0")
+    assert overlay.files(Package("b", "1")) == {}
+    assert [note.split(": ")[1] for note in overlay.notes] == ['"packages/stray" is not a package']
+
+
+def test_an_unreadable_definition_is_none(overlay: Overlay) -> None:
+    assert overlay.opam(Package("a", "3")).fields["x-n"] == 2
+    loaded = overlay.load()
+    assert {name: list(row) for name, row in loaded.items()} == {"a": ["1", "2", "3"], "b": ["1-0"], "Z": ["1"]}
+    assert [str(package) for package in overlay.unreadable] == ["only-top.1"]
+    found = overlay.derive("n-1", lambda file: file.fields["x-n"])
+    assert found == {"a": {"1": 1, "2": 2, "3": 2}, "b": {"1-0": 1}, "Z": {"1": 2}}
+    with pytest.raises(OpamError, match=r"top/packages/only-top/only-top.1/opam:1:1: "):
+        overlay.opam(Package("only-top", "1"))
+
+
+def test_unknown_packages_of_several_repositories(overlay: Overlay) -> None:
+    with pytest.raises(UsageError, match='no package "onlytop" in') as caught:
+        overlay.opam(Package("onlytop", "1"))
+    assert caught.value.hint == 'did you mean "only-top"?'
+    with pytest.raises(UsageError, match='no version "9" of "a" in') as caught:
+        overlay.text(Package("a", "9"))
+    assert caught.value.hint == "the newest is 3"
+    with pytest.raises(UsageError, match="no opam repository is given"):
+        open_repositories([], "")
+
+
+# The real thing
+
+
+@needs("opam")
+def test_opam_finds_the_same_packages(tmp_path: Path) -> None:
+    files: Files = {
+        "packages/a.1/opam": opam('synopsis: "x"'),
+        "packages/deep/er/b.1/opam": opam(),
+        "packages/deep/er/b.1/c.1/opam": opam(),
+        "packages/d/d.2/opam": "(",
+        "packages/junk": "",
+        "packages/e/e.1": "->../../other/e.1",
+        "other/e.1/opam": opam(),
+    }
+    folder = write(tmp_path / "r", {"repo": 'opam-version: "2.0"\n', **files})
+    shutil.copytree(EXAMPLES / "packages", folder / "packages", dirs_exist_ok=True)
+    machine = MachineOpam(tmp_path, folder)
+    listed = machine.run("list", "--all", "--all-versions", "--short", "--columns=package").split()
+    ours = open_repository(str(folder), "").load()
+    assert {f"{name}.{version}" for name, row in ours.items() for version in row} == set(listed)
+
+
+def test_the_public_repositories(recorded_repositories: Path, tmp_path: Path) -> None:
+    main, extra = (str(recorded_repositories / f"{name}.git") for name in ("opam-repository", "oxcaml"))
+    overlay = open_repositories([extra, main], str(tmp_path / "cache"))
+    packages = overlay.packages()
+    found = git(Path(main), "ls-tree", "-r", "--name-only", "HEAD", "packages").splitlines()
+    names = {path.split("/")[-2] for path in found if path.endswith("/opam")}
+    ours = {
+        f"{name}.{version}" for name, versions in overlay.repositories[1].packages().items() for version in versions
+    }
+    assert names - ours == {"ocaml-variants.5.5.0+introcaml0"}
+    assert ours <= names
+    assert len(ours) == 18792
+    assert [note.split(": ")[1] for note in overlay.notes] == [
+        '"packages/ocaml-variants/ocaml-variants.5.5.0+introcaml0" is to opam the same version as '
+        '"packages/ocaml-variants/ocaml-variants.5.5.0+introcaml", which counts'
+    ]
+    assert {f"{name}.{version}" for name, versions in packages.items() for version in versions} >= ours
+    told: list[int] = []
+    loaded = overlay.load(lambda done, total: told.append(total))
+    assert {name: tuple(row) for name, row in loaded.items()} == packages
+    assert overlay.unreadable == {}
+    assert max(told) > 18000
+    again = open_repositories([extra, main], str(tmp_path / "cache"))
+    told.clear()
+    assert again.load(lambda done, total: told.append(total)) == loaded
+    assert told == []
