@@ -1,5 +1,69 @@
-"""The solver: the packages that a request needs, chosen exactly as opam-0install chooses them."""
+"""The solver: the packages that a request needs, chosen exactly as opam-0install and day10 choose them.
+
+    repositories ── fact ── universe ── problem ── search ── solve ── bulk      (each reads only what is left of it)
+                   six     candidates  roles and  the best  requests  many, on
+                   fields  and needs   sets       solution  answered  all cores
+
+    greedy ── diagnosis ── report     why there is no solution, as opam-0install says it
+    core ── chain                     the same, as short as possible
+    graph                             what is built before what
+    recall                            answers that still hold for another commit
+    relation                          who needs whom
+
+`open_solver` puts them together.
+"""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from obuild.opam.solver.answer import NoSolution, Request, Solution, format_answer, parse_request
+from obuild.opam.solver.bulk import solve_all
+from obuild.opam.solver.fact import FactReader, fact_of
+from obuild.opam.solver.graph import build_map, build_order, closure, format_dot
+from obuild.opam.solver.pin import load_pins
+from obuild.opam.solver.recall import Memory, fingerprints
+from obuild.opam.solver.rule import OPAM_VERSION, Rules, variable_table
+from obuild.opam.solver.solve import Solver
+from obuild.opam.solver.universe import DEV, Universe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from obuild.opam.opamfile import OpamFile
+    from obuild.opam.repo import Overlay, Repository
+
+__all__ = [
+    "DEV",
+    "OPAM_VERSION",
+    "FactReader",
+    "Memory",
+    "NoSolution",
+    "Request",
+    "Rules",
+    "Solution",
+    "Solver",
+    "Universe",
+    "build_map",
+    "build_order",
+    "closure",
+    "fingerprints",
+    "format_answer",
+    "format_dot",
+    "load_pins",
+    "open_solver",
+    "parse_request",
+    "solve_all",
+    "variable_table",
+]
+
+
+def open_solver(
+    repository: Overlay | Repository, rules: Rules, *, cache: str = "", pins: Mapping[str, OpamFile] | None = None
+) -> tuple[Solver, FactReader]:
+    """A solver over repositories, and what reads facts for it: `save` that at the end.
+
+    `cache` is a directory for what is read from opam files, "" to keep nothing; `pins` are the user's own packages.
+    """
+    reader = FactReader(repository, cache)
+    facts = {name: fact_of(file) for name, file in (pins or {}).items()}
+    return Solver(Universe(repository.packages(), reader, rules, facts)), reader

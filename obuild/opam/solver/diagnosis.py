@@ -105,10 +105,10 @@ class _Diagnosis:
         holders: dict[str, int] = {}
         for part in self.parts.values():
             if part.value != GAP:
-                holders.update(dict.fromkeys(self._classes(part.role, part.value), part.role))
+                holders.update(dict.fromkeys(self._problem.classes(part.role, part.value), part.role))
 
         def taken(role: int, value: int) -> str:
-            for name in self._classes(role, value):
+            for name in self._problem.classes(role, value):
                 holder = holders.get(name, role)
                 if holder != role:
                     return f"In same conflict class ({name}) as {title(self._problem, holder)}"
@@ -116,10 +116,6 @@ class _Diagnosis:
 
         for part in self.parts.values():
             part.reject(taken)
-
-    def _classes(self, role: int, value: int) -> tuple[str, ...]:
-        name = self._problem.names[role]
-        return self._problem.universe.fact(name, self._problem.version(role, value))[4] if name else ()
 
     def _restrict_others(self, part: Part) -> None:
         """Say what a chosen candidate rules out, and note it where something better might have been chosen."""
@@ -162,13 +158,11 @@ class _Diagnosis:
         return self._terms[key]
 
     def _texts(self, role: int, value: int) -> Iterator[str]:
-        name = self._problem.names[role]
-        if not name:
+        if not self._problem.names[role]:
             parts = self._problem.alternatives(role)
             yield from _required(parts[value.bit_length() - 2] if parts else None)
             return
-        version = self._problem.version(role, value)
-        depends, conflicts = self._problem.universe.needs(name, version, asked=name in self._problem.asked)
+        depends, conflicts = self._problem.formulas(role, value)
         yield from _required(depends)
         for part in alternatives(conflicts):
             condition = part and part[2]

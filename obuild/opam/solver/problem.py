@@ -14,11 +14,12 @@ Roles and dependencies are made when they are first met.
 from __future__ import annotations
 
 from obuild.opam.formula import alternatives
+from obuild.opam.package import Package
 from obuild.opam.version import holds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
     from typing import TypeAlias
 
     from obuild.opam.formula import Condition, Formula
@@ -40,13 +41,16 @@ ANY = -1
 
 
 class Problem:
-    """The roles of a universe. `asked` are the names that the user asks for, whose candidates may differ.
+    """The roles of a universe. `asked` are the names that the user gave, `tested` those whose tests are run, too.
 
     `domains` has the values of each role, by number; names never heard of have only `ABSENT`.
     """
 
-    def __init__(self, universe: Universe, asked: frozenset[str] = frozenset()) -> None:
-        self.universe, self.asked = universe, asked
+    def __init__(
+        self, universe: Universe, asked: Container[str] = frozenset(), tested: Container[str] = frozenset()
+    ) -> None:
+        self.universe = universe
+        self._asked, self._tested = asked, tested
         self.domains: list[int] = []
         self.names: list[str] = []
         """The package name of each role, "" for others."""
@@ -57,6 +61,7 @@ class Problem:
         self._places: dict[int, Place] = {}
         self._versions: dict[int, tuple[str, ...]] = {}
         self._masks: dict[tuple[int, Condition], int] = {}
+        self._packages: dict[tuple[int, int], Package] = {}
         self._roles: dict[str, int] = {}
         self._classes: dict[str, dict[int, Dependency]] = {}
         self._new("", None, REQUEST | ABSENT)
@@ -70,7 +75,7 @@ class Problem:
         """The role of a package name."""
         found = self._roles.get(name)
         if found is None:
-            versions = self.universe.candidates(name, asked=name in self.asked)
+            versions = self.universe.candidates(name, asked=name in self._asked)
             found = self._roles[name] = self._new(name, None, (2 << len(versions)) - 1)
             self._versions[found] = versions
         return found
@@ -90,6 +95,13 @@ class Problem:
     def version(self, role: int, value: int) -> str:
         """The version that is a value of a package's role."""
         return self._versions[role][value.bit_length() - 2]
+
+    def package(self, role: int, value: int) -> Package:
+        """The package that is a value of a package's role."""
+        key = (role, value)
+        if key not in self._packages:
+            self._packages[key] = Package(self.names[role], self.version(role, value))
+        return self._packages[key]
 
     def choice(self, role: int, value: int) -> Choice:
         """What choosing a value entails: `(because, dependencies, needed roles in the order of the formula)`.
@@ -124,12 +136,20 @@ class Problem:
             return list(self._required(self._parts[role][index], (owner, chosen, (*path, -index))))
         if role not in self._versions:
             return []
-        name, version = self.names[role], self.version(role, value)
-        depends, conflicts = self.universe.needs(name, version, asked=name in self.asked)
+        depends, conflicts = self.formulas(role, value)
         found = list(self._required(depends, (role, value, ())))
         found += [self._prevented(part) for part in alternatives(conflicts)]
-        found += [self._class(name, role) for name in self.universe.fact(name, version)[4]]
+        found += [self._class(name, role) for name in self.classes(role, value)]
         return found
+
+    def formulas(self, role: int, value: int) -> tuple[Formula, Formula]:
+        """What a package's candidate depends on and conflicts with."""
+        name = self.names[role]
+        return self.universe.needs(name, self.version(role, value), tested=name in self._tested)
+
+    def classes(self, role: int, value: int) -> tuple[str, ...]:
+        """The conflict classes of a candidate."""
+        return self.universe.fact(self.names[role], self.version(role, value))[4] if self.names[role] else ()
 
     def _required(self, formula: Formula, place: Place) -> Iterator[Dependency]:
         """The dependencies that say `formula`, in its order."""

@@ -85,24 +85,25 @@ class Universe:
             self._known[key] = self.pins[name] if name in self.pins else self._facts(name, version)
         return self._known[key]
 
-    def needs(self, name: str, version: str, *, asked: bool) -> tuple[Formula, Formula]:
+    def needs(self, name: str, version: str, *, tested: bool = False) -> tuple[Formula, Formula]:
         """What a candidate depends on and what it conflicts with, no filters left in either.
 
-        Dependencies of the build and those that are only needed afterwards (`post`) count, tests and documentation
-        where the rules say so, and of packages that are asked for alone.
+        Dependencies of the build and those that are only needed afterwards (`post`) count; those of tests and
+        documentation where the rules have them, and when the package is to be `tested`.
         """
         depends, conflicts, *_ = self.fact(name, version)
-        lookup = self._scope(version, asked=asked).get
+        lookup = self.scope(version, tested=tested).get
         return resolve_formula(depends, lookup), resolve_formula(conflicts, lookup)
 
-    def _scope(self, version: str, *, asked: bool) -> dict[str, str | bool]:
+    def scope(self, version: str, *, tested: bool, post: bool = True) -> dict[str, str | bool]:
+        """The variables in the dependencies of a package of this version."""
         return {
             **self._table,
             "version": version,
             "build": True,
-            "post": True,
-            "with-test": asked and self.rules.with_test,
-            "with-doc": asked and self.rules.with_doc,
+            "post": post,
+            "with-test": tested and self.rules.with_test,
+            "with-doc": tested and self.rules.with_doc,
             "with-dev-setup": False,
             "dev": version == DEV,
         }

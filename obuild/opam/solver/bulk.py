@@ -1,0 +1,56 @@
+"""Many requests at once: what is remembered is not solved again, the rest is spread over the processors."""
+
+from __future__ import annotations
+
+from obuild.opam.package import Package
+from obuild.opam.solver.answer import NoSolution, Solution
+from obuild.opam.solver.spread import spread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+    from obuild.opam.solver.answer import Request
+    from obuild.opam.solver.recall import Memory
+    from obuild.opam.solver.solve import Solver
+
+__all__ = ["solve_all"]
+
+
+def solve_all(
+    solver: Solver,
+    requests: Sequence[Request],
+    *,
+    memory: Memory | None = None,
+    report: bool = False,
+    processes: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Solution | NoSolution]:
+    """The answer to each request, in their order. What `memory` did not know is put into it.
+
+    `progress` hears how many of the requests that have to be solved are, and how many these are.
+    """
+    known = [memory.get(request, report=report) if memory else None for request in requests]
+    unknown = [request for request, answer in zip(requests, known, strict=True) if answer is None]
+
+    def solve(index: int) -> tuple[Any, ...]:
+        answer = solver.solve(unknown[index], report=report)
+        if isinstance(answer, Solution):
+            return tuple([(package.name, package.version) for package in answer.packages]), "", tuple(answer.examined)
+        return None, answer.report, tuple(answer.examined)
+
+    solved = iter(spread(solve, len(unknown), processes=processes, progress=progress))
+    packages: dict[tuple[str, str], Package] = {}
+    for request, answer in zip(requests, known, strict=True):
+        if answer is None:
+            chosen, text, names = next(solved)
+            examined = frozenset(names)
+            if chosen is None:
+                answer = NoSolution(request, text, examined)
+            else:
+                found = [packages.get(key) or packages.setdefault(key, Package(*key)) for key in chosen]
+                answer = Solution(request, tuple(found), examined)
+            if memory:
+                memory.put(answer)
+        yield answer

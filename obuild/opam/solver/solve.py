@@ -1,0 +1,114 @@
+"""The solver: requests in, solutions out."""
+
+from __future__ import annotations
+
+from obuild.errors import UsageError, nearest
+from obuild.opam.package import Package, name_key
+from obuild.opam.solver.answer import NoSolution, Request, Solution
+from obuild.opam.solver.order import Order
+from obuild.opam.solver.problem import Problem
+from obuild.opam.solver.report import format_report
+from obuild.opam.solver.search import Search
+from obuild.opam.version import version_key
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from obuild.opam.solver.problem import Dependency
+    from obuild.opam.solver.universe import Universe
+
+__all__ = ["Solver"]
+
+
+class Solver:
+    """Solves requests in a universe, one after the other. What it learns from one is kept for the next.
+
+    The compiler of the rules comes first in every request; a request that names it itself replaces its version.
+    """
+
+    def __init__(self, universe: Universe) -> None:
+        self.universe = universe
+        self._sessions: dict[tuple[bool, frozenset[str]], _Session] = {}
+
+    def check(self, requests: Iterable[Request]) -> None:
+        """Raise `UsageError` with all packages of requests, and the compiler, that no repository has."""
+        compiler = self.universe.rules.compiler
+        wanted = [(compiler.name, compiler.version)] if compiler else []
+        wanted += [each for request in requests for each in request.wanted]
+        problems = [problem for name, version in dict.fromkeys(wanted) if (problem := self._unknown(name, version))]
+        if problems:
+            raise UsageError("\n".join(problems))
+
+    def _unknown(self, name: str, version: str) -> str:
+        packages = self.universe.packages
+        if name in self.universe.pins:
+            wrong = version not in ("", "dev")
+            return f'"{name}.{version}" is asked for, but "{name}" is pinned to "dev"' if wrong else ""
+        if name not in packages:
+            hint = nearest(name, packages)
+            return f'no package "{name}"' + (f"; {hint}" if hint else "")
+        if version and version_key(version) not in map(version_key, packages[name]):
+            hint = nearest(version, packages[name]) or f"the newest is {packages[name][-1]}"
+            return f'no version "{version}" of "{name}"; {hint}'
+        return ""
+
+    def solve(self, request: Request, *, report: bool = False) -> Solution | NoSolution:
+        """The best solution of a request, or that there is none, with opam-0install's `report` when that is wanted."""
+        session, dependencies = self._session(request)
+        chosen = session.search.solve(dependencies)
+        problem = session.problem
+        names = {problem.names[problem.owners[role]] for role in session.search.examined}
+        examined = frozenset(names - {""})
+        if chosen is None:
+            return NoSolution(request, self._report(request, session) if report else "", examined)
+        packages = [problem.package(role, value) for role, value in chosen if problem.names[role]]
+        packages.sort(key=lambda package: name_key(package.name))
+        return Solution(request, tuple(packages), examined)
+
+    def report(self, request: Request, *, verbose: bool = False) -> str:
+        """opam-0install's report on a request that has no solution."""
+        session, dependencies = self._session(request)
+        session.problem.ask(dependencies)
+        return self._report(request, session, verbose=verbose)
+
+    def _report(self, request: Request, session: _Session, *, verbose: bool = False) -> str:
+        asked = {name: Package(name, version) for name, version in request.wanted if version}
+        compiler = self.universe.rules.compiler
+        if compiler:
+            asked.setdefault(compiler.name, compiler)
+        return format_report(session.problem, session.order, asked, verbose=verbose)
+
+    def _session(self, request: Request) -> tuple[_Session, list[Dependency]]:
+        """The problem that a request belongs to, and its dependencies there."""
+        rules = self.universe.rules
+        names = frozenset([name for name, _ in request.wanted])
+        compiler = rules.compiler if rules.compiler and rules.compiler.name not in names else None
+        tested = names if rules.with_test or rules.with_doc else frozenset()
+        asked = frozenset(filter(self.universe.all_avoided, names))
+        key = (compiler is not None, asked | tested)
+        session = self._sessions.get(key) or _Session(self.universe, compiler, asked, tested)
+        if not key[1]:
+            self._sessions[key] = session
+        wanted = list(request.wanted)
+        if rules.compiler and not compiler:
+            # As in day10, where the compiler and the package asked for are then the same name, given twice.
+            wanted.insert(0, next(each for each in wanted if each[0] == rules.compiler.name))
+        return session, [*session.facts, *[session.dependency(name, version) for name, version in wanted]]
+
+
+class _Session:
+    """A problem with a compiler, and what was learnt about it so far."""
+
+    def __init__(
+        self, universe: Universe, compiler: Package | None, asked: frozenset[str], tested: frozenset[str]
+    ) -> None:
+        self.problem = Problem(universe, asked | {compiler.name} if compiler else asked, tested)
+        self.facts = [self.dependency(compiler.name, compiler.version)] if compiler else []
+        self.search = Search(self.problem, self.facts)
+        self.order = Order(self.problem)
+
+    def dependency(self, name: str, version: str) -> Dependency:
+        role = self.problem.role(name)
+        pinned = name in self.problem.universe.pins
+        return role, self.problem.matching(role, ("is", "=", version) if version and not pinned else None)
