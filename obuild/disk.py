@@ -251,7 +251,8 @@ class Size:
 def walk(path: str) -> Iterator[tuple[int, list[os.DirEntry[str]]]]:
     """Every directory of a tree, from the top down, as its descriptor and what is in it; no depth is too deep.
 
-    The descriptor is good until the next one is asked for. Symlinks are not followed.
+    The descriptor is good until the next one is asked for. Symlinks are not followed. What is removed meanwhile is not
+    an error, but may end it early.
     """
     fd, waiting = os.open(path, _DIRECTORY), list[list[str]]()
     try:
@@ -260,14 +261,26 @@ def walk(path: str) -> Iterator[tuple[int, list[os.DirEntry[str]]]]:
                 entries = list(found)
             yield fd, entries
             waiting.append([entry.name for entry in entries if entry.is_dir(follow_symlinks=False)])
-            while not waiting[-1]:
+            while (below := _enter(fd, waiting[-1])) is None:
                 waiting.pop()
                 if not waiting:
                     return
                 fd = _step(fd, "..")
-            fd = _step(fd, waiting[-1].pop())
+            fd = below
+    except FileNotFoundError:
+        return  # the directory it was in was removed meanwhile
     finally:
         os.close(fd)
+
+
+def _enter(fd: int, names: list[str]) -> int | None:
+    """Step into the first of the directories `names` that is still there."""
+    while names:
+        try:
+            return _step(fd, names.pop())
+        except FileNotFoundError:
+            continue
+    return None
 
 
 def _step(fd: int, name: str) -> int:
@@ -282,7 +295,10 @@ def measure(path: str) -> Size:
     size, seen = Size(), set[tuple[int, int]]()
     for _, entries in walk(path):
         for entry in entries:
-            info = entry.stat(follow_symlinks=False)
+            try:
+                info = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
             size.entries += 1
             if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
                 if (info.st_dev, info.st_ino) in seen:
