@@ -203,7 +203,10 @@ class Stage:
         key = fetcher.key(self.reporter.output, pull=self._options.pull, cancel=self.cancel)
 
         def fill(draft: Draft, write: Callable[[bytes], None], cancel: Cancel) -> None:
+            from obuild.sandbox.point import prepare  # a cached build does without
+
             image = fetcher.fetch(draft.root, write, cancel=cancel)
+            prepare(draft.root)
             draft.env = image.env
             draft.meta["image"] = image.digest
 

@@ -17,7 +17,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Points"]
+__all__ = ["Points", "prepare"]
+
+SYSTEM = ("/proc", "/sys", "/dev")
+FILES = ("/etc/hosts", "/etc/resolv.conf")
 
 _LINKS = 40
 """How many symbolic links the kernel follows in one path."""
@@ -37,6 +40,11 @@ class Points:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         while self._made:
             self._made.pop().remove()
+
+    def keep(self) -> None:
+        """Let everything that was made stay."""
+        while self._made:
+            self._made.pop().close()
 
     def directory(self, target: str) -> str:
         """Where to mount a directory at `target`: its path inside the root, free of symbolic links."""
@@ -138,6 +146,22 @@ class Points:
             parent = os.open(names[number - 1], os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
             made.append(_Made(parent, names[number], directory=directory or number < len(names) - 1))
         return made
+
+
+def prepare(root: str) -> None:
+    """Make in a base, for good, the mount points that every container needs.
+
+    Where a step had to make and remove `/etc/hosts`, each layer would have a copy of `/etc`, and every lookup in it
+    would go through all of them. A base that can not have one is left as it is: a step in it says what is wrong.
+    """
+    points = Points(root)
+    for make, targets in ((points.system, SYSTEM), (points.file, FILES)):
+        for target in targets:
+            try:
+                make(target)
+            except SandboxError:
+                continue
+    points.keep()
 
 
 class _Made:
