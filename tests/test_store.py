@@ -18,7 +18,7 @@ from stores import add, whole
 
 from obuild.cancel import Cancel
 from obuild.errors import Cancelled, StepFailed, StoreError, UsageError
-from obuild.store import Store, open_store
+from obuild.store import Store, chain, open_store
 from obuild.store.layer import escape, unescape
 
 REPOSITORY = Path(__file__).parent.parent
@@ -239,6 +239,29 @@ def test_several_parents_are_stacked(store: Store) -> None:
     assert store.get("all").parents == ("base", "p/one", "p/two")  # type: ignore[union-attr]
     add(store, "next", "all")
     assert sorted(whole(store, "next")) == ["new", "only1", "x", "y", "z"]
+
+
+def test_more_parents_than_the_kernel_takes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain, "SPAN", 3)
+    monkeypatch.setattr(chain, "MOST", 6)
+    add(store, "base", None, lambda root: (root / "x").write_text("base"))
+    names = [f"p/{number}" for number in range(14)]
+    for number, name in enumerate(names):
+        add(
+            store,
+            name,
+            "base",
+            lambda root, number=number: [(root / f).write_text(f"{number}") for f in ("x", f"{number}")],
+        )  # type: ignore[misc]
+    with store.new("all", ("base", *names)) as draft:
+        assert {path.name: path.read_text() for path in Path(draft.root).iterdir()} == {
+            "x": "13",
+            **{str(number): str(number) for number in range(14)},
+        }
+    if store.backend.stacked:
+        assert len(store.lowers(("base", *names))) <= 6
+    store.delete("base", children=True)
+    assert os.listdir(f"{store.path}/flat") == []
 
 
 def test_what_is_tried_out_vanishes(store: Store) -> None:

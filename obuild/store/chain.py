@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 
-from obuild.store.layer import Layer, escape, layer_path
+from obuild.store.layer import Layer, escape, layer_path, unescape
 from obuild.store.scratch import Scratch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-__all__ = ["SPAN", "Chain"]
+__all__ = ["MOST", "SPAN", "Chain", "flat_name", "flat_owner"]
 
 SPAN = 32
 """Lowers put together into one. A chain of 450 then has at most 46, and costs about what one of 20 does."""
@@ -25,7 +25,10 @@ _LARGE = 64 << 20
 """Bytes on disk above which layers are not put together: their copies would cost more than the lookups."""
 
 _TOO_MANY = 300
-"""Lowers above which also large ones are put together: the kernel takes 500."""
+"""Lowers above which also large ones are put together."""
+
+MOST = 490
+"""The kernel takes 500."""
 
 
 class _Stack:
@@ -53,7 +56,18 @@ class Chain:
         if known and known.mark != _mark(self._layer(parents[0]).path):
             self._known = {}  # deleted and built again since; what it was made from too, perhaps
         stack = self._stack(parents[0])
-        return [*(self._layer(name).fs for name in parents[:0:-1]), *stack.above, *stack.below]
+        below = [*stack.above, *stack.below]
+        return [*self._beside(parents[1:], MOST - len(below)), *below]
+
+    def _beside(self, parents: Sequence[str], most: int) -> list[str]:
+        """The directories of layers that do not stand on each other, the lowest first; put together if over `most`."""
+        found = [self._layer(name).fs for name in parents]
+        excess = max(0, len(found) - most)
+        for start in range(-(-excess // (SPAN - 1))):  # each time SPAN become one
+            names = parents[start * SPAN : (start + 1) * SPAN]
+            above = tuple(self._layer(name).fs for name in names)[::-1]
+            found[start : start + len(names)] = [self._flat(flat_name(*names), above)]
+        return found[::-1]
 
     def _layer(self, id: str) -> Layer:
         return Layer(id, layer_path(self._store, id))
@@ -84,11 +98,11 @@ class Chain:
             return _Stack(above, stack.below, size)
         if size > _LARGE and len(above) + len(stack.below) <= _TOO_MANY:
             return _Stack((), above + stack.below, 0)
-        return _Stack((), (self._flat(layer, above), *stack.below), 0)
+        return _Stack((), (self._flat(flat_name(layer.id), above), *stack.below), 0)
 
-    def _flat(self, layer: Layer, above: tuple[str, ...]) -> str:
+    def _flat(self, name: str, above: tuple[str, ...]) -> str:
         """The directory that stands for `above`, made now unless somebody has made it."""
-        target = f"{self._store}/flat/{escape(layer.id)}"
+        target = f"{self._store}/flat/{name}"
         if not os.path.isdir(target):
             from obuild.store.merge import squash
 
@@ -104,6 +118,20 @@ class Chain:
             finally:
                 scratch.release()
         return f"{target}/fs"
+
+
+def flat_name(*names: str) -> str:
+    """The file name of the directory that stands for a layer and what it stands on, or for several layers."""
+    if len(names) == 1:
+        return escape(names[0])
+    import hashlib
+
+    return f"{escape(names[-1])}%g{hashlib.sha256(repr(names).encode()).hexdigest()[:16]}"  # no escape has a "%g"
+
+
+def flat_owner(name: str) -> str:
+    """The layer with which the directory `flat_name` goes."""
+    return unescape(name.partition("%g")[0])
 
 
 def _mark(path: str) -> tuple[int, int]:

@@ -66,6 +66,13 @@ class Draft:
         """The path of the build log, of the finished layer once there is one."""
         return f"{self.layer.path if self.layer else self.path}/build.log"
 
+    def settle(self, id: str) -> None:
+        """The layer turns out to be called `id`: it was begun before all that it is made of was known.
+
+        Whoever makes `id` meanwhile is not waited for; the first of the two to finish is kept.
+        """
+        self.id, self._target = id, layer_path(self._store.path, id)
+
     def write(self, data: bytes) -> None:
         """Append to the build log; whoever follows it sees it at once."""
         view = memoryview(data)

@@ -9,6 +9,7 @@ from obuild.disk import Lock, measure
 from obuild.errors import StoreError
 from obuild.store.cache import remove as remove_cache
 from obuild.store.cache import settle
+from obuild.store.chain import flat_owner
 from obuild.store.layer import Layer, list_layers, unescape
 from obuild.store.scratch import clean_up
 from obuild.value import value
@@ -138,7 +139,7 @@ def _wrong_size(store: Store, layer: Layer, meta: dict[str, Any]) -> str:
 
 def _flats(store: Store) -> Iterator[_Problem]:
     for entry in os.scandir(f"{store.path}/flat"):
-        if not store.exists(unescape(entry.name)):
+        if not store.exists(flat_owner(entry.name)):
             message = "derived from a layer that is missing"
             yield _Problem(entry.path, message, lambda path=entry.path: _discard_path(store, path))  # type: ignore[misc]
 

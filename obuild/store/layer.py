@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RESERVED", "Layer", "escape", "layer_path", "list_layers", "unescape"]
 
-RESERVED = ("steps", "failed", "cache", "flat", "index", "images", "sources", "runs", "locks", "tmp")
+RESERVED = ("steps", "failed", "cache", "flat", "index", "images", "sources", "run", "runs", "tmp")
 """Directories at the top of a store that hold no layers of their own name; `steps` holds the ids without a slash."""
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+")

@@ -9,6 +9,7 @@ from obuild.disk import Lock, measure
 from obuild.errors import StoreError
 from obuild.store.cache import list_caches
 from obuild.store.cache import remove as remove_cache
+from obuild.store.chain import flat_owner
 from obuild.store.layer import Layer, escape, unescape
 from obuild.value import value
 
@@ -210,9 +211,9 @@ class _Locks:
 
 def _discard(store: Store, item: _Item) -> None:
     store.discard(item.path)
-    flat = f"{store.path}/flat/{escape(item.id)}"
-    if item.kind == "layer" and os.path.exists(flat):
-        store.discard(flat)
+    for name in os.listdir(f"{store.path}/flat") if item.kind == "layer" else ():
+        if flat_owner(name) == item.id:
+            store.discard(f"{store.path}/flat/{name}")
 
 
 def list_failed(store: Store) -> list[Layer]:
