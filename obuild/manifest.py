@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
-__all__ = ["Entry", "Index", "Scan", "check_unchanged", "scan"]
+__all__ = ["Entry", "Index", "Scan", "check_unchanged", "fingerprint", "scan"]
 
 CHUNK = 4 << 20
 """Bytes that are read at once."""
@@ -190,17 +190,25 @@ def _regex(glob: str) -> str:
 class Index:
     """Digests remembered between builds for the sources below `root`, in the store directory `folder`.
 
-    Lost or torn files of it cost time, never a wrong digest.
+    Lost or torn files of it cost time, never a wrong digest. With a `folder` of "" nothing is remembered.
     """
 
     def __init__(self, folder: str, root: str) -> None:
         name = hashlib.sha256(os.path.realpath(root).encode("utf-8", "surrogateescape")).hexdigest()[:32]
         # marshal's form may change between versions of Python.
-        self._path = f"{folder}/{name}-{sys.implementation.cache_tag}"
+        self._path = f"{folder}/{name}-{sys.implementation.cache_tag}" if folder else ""
+
+    def unread(self, found: Scan) -> int:
+        """Bytes that `digest` would have to read."""
+        if fingerprint(found) in self._load("sets"):
+            return 0
+        known = self._load("files")
+        files = (entry for entry in found.entries if entry.kind == "f")
+        return sum(entry.size for entry in files if known.get(entry.source, ((), b""))[0] != entry.stamp)
 
     def digest(self, found: Scan) -> str:
         """The digest of everything that counts in a scan; reads only files that changed since they were last read."""
-        key = hashlib.sha256(marshal.dumps([entry[:-1] for entry in found.entries])).hexdigest()
+        key = fingerprint(found)
         sets: dict[str, str] = self._load("sets")
         if key in sets:
             return sets[key]
@@ -238,6 +246,8 @@ class Index:
         return total.hexdigest()
 
     def _load(self, part: str) -> dict[str, Any]:
+        if not self._path:
+            return {}
         try:
             with open(f"{self._path}.{part}", "rb") as file:
                 check, data = file.read(32), file.read()
@@ -247,9 +257,16 @@ class Index:
         return loaded
 
     def _save(self, part: str, data: dict[str, Any]) -> None:
+        if not self._path:
+            return
         packed = marshal.dumps(data)
         os.makedirs(os.path.dirname(self._path), exist_ok=True)
         disk.write_atomic(f"{self._path}.{part}", hashlib.sha256(packed).digest() + packed)
+
+
+def fingerprint(found: Scan) -> str:
+    """A digest of what `lstat` says of a scan: equal as long as nothing was touched, on this machine only."""
+    return hashlib.sha256(marshal.dumps([entry[:-1] for entry in found.entries])).hexdigest()
 
 
 class _Keep:

@@ -7,7 +7,7 @@ import os
 from contextlib import contextmanager
 
 from obuild import disk
-from obuild.manifest import Index, Scan, scan
+from obuild.manifest import Index, Scan, fingerprint, scan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,21 +20,30 @@ __all__ = ["Directory", "Result"]
 
 
 class Directory:
-    """A directory of the host; digests of its files are remembered below the directory `index`."""
+    """A directory of the host, for one `copy`; digests of its files are remembered below the directory `index`."""
 
     def __init__(self, path: str, index: str) -> None:
         self._path, self._index = path, Index(index, path)
         self._found: Scan | None = None
 
+    def unread(self, op: Copy, *, into: bool) -> tuple[int, str]:
+        """Bytes that `digest` would have to read, and what stands for the files until it has."""
+        found = self._scan(op, into=into)
+        return self._index.unread(found), fingerprint(found)
+
     def digest(self, op: Copy, *, into: bool) -> str:
         """What the files are that `op` names, as one digest."""
-        self._found = scan(self._path, op.src, into=into, exclude=op.exclude)
-        return self._index.digest(self._found)
+        return self._index.digest(self._scan(op, into=into))
 
     @contextmanager
     def scan(self, op: Copy, *, into: bool) -> Iterator[Scan]:
-        """The files that `op` names, as they were when the digest was taken: a later change of one is an error."""
-        yield self._found or scan(self._path, op.src, into=into, exclude=op.exclude)
+        """The files that `op` names, as they were when they were first asked for: a later change of one is an error."""
+        yield self._scan(op, into=into)
+
+    def _scan(self, op: Copy, *, into: bool) -> Scan:
+        if self._found is None:
+            self._found = scan(self._path, op.src, into=into, exclude=op.exclude)
+        return self._found
 
 
 class Result:
@@ -42,6 +51,10 @@ class Result:
 
     def __init__(self, store: Store, layer: Layer, index: str) -> None:
         self._store, self._layer, self._index = store, layer, index
+
+    def unread(self, op: Copy, *, into: bool) -> tuple[int, str]:
+        """Nothing is ever copied before its digest is known: `digest` remembers it for good."""
+        return 0, ""
 
     def digest(self, op: Copy, *, into: bool) -> str:
         """What the files are that `op` names, as one digest."""
@@ -55,7 +68,8 @@ class Result:
         if len(known) == 64:
             return known
         with self._store.view(self._layer) as tree:
-            digest = Directory(tree, self._index).digest(op, into=into)
+            digest = Directory(tree, "").digest(op, into=into)
+        os.makedirs(self._index, exist_ok=True)
         disk.write_atomic(path, digest.encode())
         return digest
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from obuild import spec as language
 from obuild.cancel import Cancel
 from obuild.copy import copy
-from obuild.errors import Cancelled, FetchError, LimitExceeded, ObuildError, SandboxError, StepFailed, nearest
+from obuild.errors import Cancelled, FetchError, LimitExceeded, ObuildError, StepFailed, nearest
 from obuild.fetch import open_fetcher
 from obuild.sandbox import Limits, Mount, Process, SecretFile
 from obuild.source import Directory, Result
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from obuild.build import Builder, Fill
     from obuild.log import Reporter
-    from obuild.spec import Secret
+    from obuild.spec import Op, Secret
     from obuild.store import Draft, Layer, Store
 
 __all__ = ["Context", "Options", "Stage"]
@@ -37,6 +37,10 @@ SHELL = ("/usr/bin/env", "bash", "-c")
 
 HOST = "builder"
 """The host name of a step, as in OBuilder; that of a nested build on private networks is its name."""
+
+
+EARLY = 32 << 20
+"""Bytes of files never read before, from which they are copied while their digest is taken, not after."""
 
 
 @value
@@ -174,7 +178,8 @@ class Stage:
                 case Shell(words):
                     context = replace(context, shell=words)
                 case User():
-                    context = replace(context, user=_ids(op))
+                    with _placed(op):
+                        context = replace(context, user=_ids(op))
                 case Env(name, text):
                     rest = tuple(pair for pair in context.env if pair[0] != name)
                     context = replace(context, env=((name, text), *rest))
@@ -215,7 +220,8 @@ class Stage:
 
     def _run(self, op: Run, context: Context, base: Layer) -> Layer:
         secrets = tuple((item.id, item.target) for item in op.secrets)
-        values = tuple(_secret(context, item) for item in op.secrets)
+        with _placed(op):
+            values = tuple(_secret(context, item) for item in op.secrets)
         host = "" if op.network in ((), ("host",)) else _host(self.name)
         step = RunStep(
             base.id, context.workdir, context.user, context.env, context.shell, op.shell, op.network, secrets, host
@@ -234,12 +240,17 @@ class Stage:
         )
 
         def fill(draft: Draft, write: Callable[[bytes], None], cancel: Cancel) -> None:
-            with _caches(self._builder.store, op, context.user) as mounts, _placed(op, step.id, draft):
-                status = self._builder.sandbox().run(
-                    replace(process, mounts=mounts), draft.root, write, state=draft.path, cancel=cancel
-                )
+            def failed(message: str, status: int, hint: str = "") -> StepFailed:
+                return StepFailed(message, id=step.id, status=status, log=draft.log, hint=hint)
+
+            with _placed(op), _caches(self._builder.store, op, context.user) as mounts:
+                run = replace(process, mounts=mounts)
+                try:
+                    status = self._builder.sandbox().run(run, draft.root, write, state=draft.path, cancel=cancel)
+                except LimitExceeded as error:
+                    raise failed(error.message, 128 + 9, error.hint) from None  # it was killed
                 if status:
-                    raise StepFailed(_failure(process.argv, status), id=step.id, status=status, log=draft.log)
+                    raise failed(_failure(process.argv, status), status)
 
         return self._make(step.id, _facts("run", op.shell, context), (base.id,), fill, secrets=values)
 
@@ -247,10 +258,11 @@ class Stage:
         target = _join(context.workdir, op.dst)
         into = target.endswith("/")
         source = self._source(op, context)
-        step = CopyStep(base.id, context.user, target, into, source.digest(op, into=into))
+        with _placed(op):
+            step = CopyStep(base.id, context.user, target, into, source.digest(op, into=into))
 
         def fill(draft: Draft, _: Callable[[bytes], None], __: Cancel) -> None:
-            with source.scan(op, into=into) as found:
+            with _placed(op), source.scan(op, into=into) as found:
                 copy(found, draft.root, target, into=into, user=context.user)
 
         return self._make(step.id, _facts("copy", " ".join(op.src), context), (base.id,), fill)
@@ -286,8 +298,8 @@ class Stage:
                 raise
         else:
             _replay(layer, self.reporter)
-        self.reporter.note(f'---> saved as "{id}"' if made else f'---> using "{id}" from cache')
-        self.reporter.step(op, id, cached=not made, status=0, seconds=time.monotonic() - start)
+        self.reporter.note(f'---> saved as "{layer.id}"' if made else f'---> using "{layer.id}" from cache')
+        self.reporter.step(op, layer.id, cached=not made, status=0, seconds=time.monotonic() - start)
         return layer
 
 
@@ -299,15 +311,13 @@ def _caches(store: Store, op: Run, user: tuple[int, int]) -> Iterator[tuple[Moun
 
 
 @contextmanager
-def _placed(op: Run, id: str, draft: Draft) -> Iterator[None]:
-    """Say of an error where the step stands; one that broke a limit has failed, by no fault of the sandbox."""
+def _placed(op: Op) -> Iterator[None]:
+    """Say of an error where the operation stands that it is about."""
     try:
         yield
-    except LimitExceeded as error:
-        killed = 128 + 9
-        message = f"{op.place}: {error}"
-        raise StepFailed(message, id=id, status=killed, log=draft.log, hint=error.hint) from None
-    except (SandboxError, StepFailed) as error:
+    except Cancelled:
+        raise
+    except ObuildError as error:
         error.message = f"{op.place}: {error.message}"
         raise
 
