@@ -38,9 +38,9 @@ from obuild.store.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from obuild.store.draft import Draft
+    from obuild.store.draft import Draft as Draft
 
-__all__ = ["Draft", "Layer", "Store", "open_store"]
+__all__ = ["Layer", "Store", "open_store"]
 
 KINDS = ("overlay", "btrfs", "copy")
 
