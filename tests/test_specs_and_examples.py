@@ -1,4 +1,4 @@
-"""The recipes that are shipped: each is one, prints back to itself, is laid out as `fmt` does it, and the examples build."""
+"""The recipes that are shipped: each is one, prints back, is laid out as `fmt` does it; the examples build."""
 
 from __future__ import annotations
 

@@ -272,7 +272,7 @@ def test_the_value_of_a_secret_does_not_count_and_is_nowhere(house: House) -> No
 
 
 def test_no_secret(house: House) -> None:
-    with pytest.raises(ObuildError, match='test.spec:1:31: no value for the secret "other"') as error:
+    with pytest.raises(ObuildError, match=r'^test\.spec:1:31: no value for the secret "other"$') as error:
         house.build(stage(SECRETS.format("true")), secrets={"key": b"x"})
     assert error.value.hint == "give it with --secret other:FILE"
 
