@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from obuild.opam.solver.problem import ABSENT
 from obuild.opam.solver.trail import Clause
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from obuild.opam.solver.trail import Trail
 
-__all__ = ["learn"]
+__all__ = ["examine", "learn"]
 
 
 def learn(trail: Trail, failed: int) -> tuple[Clause, int]:
@@ -20,8 +23,8 @@ def learn(trail: Trail, failed: int) -> tuple[Clause, int]:
     facts themselves can not hold.
     """
     wanted: dict[int, int] = {}
-    support = {failed}
-    trail.trace(failed, -1, wanted)
+    support: set[int] = set()
+    trail.trace(failed, -1, wanted, support)
     final = trail.last[failed]
     while wanted:
         event = max(wanted)
@@ -29,14 +32,32 @@ def learn(trail: Trail, failed: int) -> tuple[Clause, int]:
             return _clause(trail, event, wanted, support)
         del wanted[event]
         role, reason = trail.roles[event], trail.reasons[event]
-        support.add(role)
         if isinstance(reason, Clause):
             support |= reason.support
         for target, values in reason.literals if isinstance(reason, Clause) else reason:
             if target != role:
-                support.add(target)
-                trail.trace(target, values, wanted)
-    return Clause([], trail.supports(support)), 0
+                trail.trace(target, values, wanted, support)
+    return Clause([], support), 0
+
+
+def examine(trail: Trail, roles: Sequence[int]) -> set[int]:
+    """The roles whose candidates are to blame that each of `roles` has its value, and not a better one."""
+    wanted: dict[int, int] = {}
+    support: set[int] = set()
+    for role in roles:
+        trail.trace(role, (trail.domains[role] - 1) & ~ABSENT, wanted, support)
+    seen: set[int] = set()
+    while wanted:
+        event, _ = wanted.popitem()
+        if event in seen:
+            continue
+        seen.add(event)
+        reason = trail.reasons[event]
+        if isinstance(reason, Clause):
+            support |= reason.support
+        for target, values in reason.literals if isinstance(reason, Clause) else reason:
+            trail.trace(target, values, wanted, support)
+    return support
 
 
 def _is_shared(trail: Trail, event: int, wanted: dict[int, int]) -> bool:
@@ -57,4 +78,4 @@ def _clause(trail: Trail, first: int, wanted: dict[int, int], support: set[int])
         if len(literals) == 1 and role not in literals:
             level = trail.level(event)
         literals[role] = literals.get(role, 0) | wanted[event]
-    return Clause(list(literals.items()), trail.supports(support | literals.keys())), level
+    return Clause(list(literals.items()), support), level

@@ -24,7 +24,7 @@ one. The request is a role, too: its only value depends on all that is asked for
 
 from __future__ import annotations
 
-from obuild.opam.solver.conflict import learn
+from obuild.opam.solver.conflict import examine, learn
 from obuild.opam.solver.problem import ABSENT, REQUEST
 from obuild.opam.solver.trail import Clause, Trail
 from obuild.opam.solver.watch import Watches
@@ -46,7 +46,7 @@ class Search:
 
     def __init__(self, problem: Problem, facts: Sequence[Dependency] = ()) -> None:
         self.examined: set[int] = set()
-        """The roles that the last answer depends on: it is the same as long as their candidates are."""
+        """The roles that the last answer depends on: it stays the same as long as their candidates do."""
         self.conflicts = 0
         self._problem, self._facts = problem, facts
         self._trail = Trail()
@@ -74,24 +74,28 @@ class Search:
         """
         self._problem.ask(dependencies)
         self._trail.grow(self._problem.domains)
-        self.examined = {role for role, _ in (*self._facts, *dependencies)}
         self._request_first = False
         if not self._trail.levels:
             self._begin([role for role, _ in self._facts])
-        found = None if self._impossible else self._run()
+        solved = not self._impossible and self._run()
+        found = [(role, self._trail.domains[role]) for role in self._walked] if solved else None
+        if solved:
+            self.examined = examine(self._trail, self._walked)
+        self.examined.update([role for role, _ in (*self._facts, *dependencies)])
         self._finish()
         return found
 
-    def _run(self) -> list[tuple[int, int]] | None:
+    def _run(self) -> bool:
+        """Search; whether there is a solution, which then is what the domains say of the roles walked through."""
         while True:
             failed = self._propagate()
             if failed < 0:
                 role = self._walk()
                 if role < 0:
-                    return [(role, self._trail.domains[role]) for role in self._walked]
+                    return True
                 failed = self._decide(role)
             if failed >= 0 and not self._resolve(failed):
-                return None
+                return False
 
     def _propagate(self) -> int:
         """Draw all conclusions from what was removed; a role that no value is left for, or -1."""
@@ -162,10 +166,10 @@ class Search:
         trail.grow(self._problem.domains)
         for target, values in dependencies:
             if not trail.domains[target] & values:
+                reason = ((target, values),)
                 if not trail.base[target] & values:
-                    trail.base[role] &= ~value
-                    trail.found(role, {target})
-                trail.remove(role, value, ((target, values),))
+                    trail.lose(role, value, trail.support(reason))
+                trail.remove(role, value, reason)
                 return False
         return True
 
@@ -173,7 +177,6 @@ class Search:
         """Undo all but the first `level` decisions."""
         if level == len(self._trail.levels):
             return
-        self._examine(self._trail.levels[level])
         self._trail.back(level)
         self._drawn = len(self._trail.roles)
         self._agenda, walked = self._resume[level]
@@ -187,9 +190,11 @@ class Search:
     def _resolve(self, failed: int) -> bool:
         """Learn from a role that no value is left for, and go back to where that helps; False when nothing does."""
         if failed == 0:
+            self._trail.trace(0, REQUEST, {}, self.examined)
             return self._restart()
         self.conflicts += 1
         clause, level = learn(self._trail, failed)
+        self.examined = clause.support
         if not clause.literals:
             self._impossible = True
             return False
@@ -226,9 +231,8 @@ class Search:
         role, values = clause.literals[0]
         self._back(max(self._request, 0))
         if self._trail.levels and self._trail.last[role] < 0 and values & ABSENT:
-            self._trail.base[role] &= values
+            self._trail.lose(role, self._trail.base[role] & ~values, clause.support)
             self._trail.domains[role] &= values
-            self._trail.found(role, clause.support)
             return True
         self._back(0)
         self._trail.remove(role, ~values, clause)
@@ -244,19 +248,10 @@ class Search:
 
     def _finish(self) -> None:
         """Forget the request, but not what was chosen for the facts."""
-        self._examine(0)
         self._back(len(self._trail.levels) if self._request < 0 else self._request)
         if self._trail.last[0] >= 0 or self._impossible:
             self._back(0)
-        self.examined = self._trail.supports(self.examined)
         for clause in self._temporary:
             self._watches.drop(clause)
         self._temporary.clear()
-        self._trail.base[0] = self._trail.domains[0] = REQUEST | ABSENT
-
-    def _examine(self, event: int) -> None:
-        """Remember what all events from this one on depended on, before they are undone."""
-        self.examined.update(self._trail.roles[event:])
-        for reason in self._trail.reasons[event:]:
-            if isinstance(reason, Clause):
-                self.examined |= reason.support
+        self._trail.find(0)

@@ -36,14 +36,13 @@ class Trail:
         self.domains: list[int] = []
         self.base: list[int] = []
         """The values that nothing but the facts has removed."""
-        self.support: dict[int, set[int]] = {}
-        """The other roles that the base of a role follows from."""
         self.roles: list[int] = []
         self.reasons: list[Reason] = []
         self.levels: list[int] = []
         """For each decision the number of events before it."""
         self.last: list[int] = []
         """The last event of each role, or -1."""
+        self._lost: dict[int, list[tuple[int, set[int]]]] = {}
         self._removed: list[int] = []
         self._before: list[int] = []
 
@@ -90,27 +89,39 @@ class Trail:
 
     def settle(self) -> None:
         """Make all events, which no decision came before, hold for ever."""
-        for role, reason in zip(self.roles, self.reasons, strict=True):
-            if isinstance(reason, Clause):
-                self.found(role, reason.support)
-            else:
-                self.found(role, {target for target, _ in reason})
-        for role in self.roles:
-            self.base[role] = self.domains[role]
+        for role, removed, reason in zip(self.roles, self._removed, self.reasons, strict=True):
+            self.lose(role, removed, self.support(reason))
             self.last[role] = -1
         for stack in (self.roles, self.reasons, self._removed, self._before):
             stack.clear()
 
-    def found(self, role: int, support: set[int]) -> None:
-        """Remember that the base of a role follows from others."""
-        self.support.setdefault(role, set()).update(self.supports(support))
+    def lose(self, role: int, values: int, support: set[int]) -> None:
+        """Remove values from the base of a role; they will be gone when its domain is restored."""
+        self.base[role] &= ~values
+        self._lost.setdefault(role, []).append((values, support))
 
-    def supports(self, roles: set[int]) -> set[int]:
-        """`roles` and all that their bases follow from."""
-        return roles.union(*[self.support[role] for role in roles if role in self.support])
+    def find(self, role: int) -> None:
+        """Take back all that the base of a role has lost, for one that stands for something else from now on."""
+        for values, _ in self._lost.pop(role, ()):
+            self.base[role] |= values
+        self.domains[role] = self.base[role]
 
-    def trace(self, role: int, values: int, wanted: dict[int, int]) -> None:
-        """Add to `wanted` the events that removed `values` from a role, each with those that it removed."""
+    def support(self, reason: Reason) -> set[int]:
+        """The roles that a reason depends on for ever, where it holds without any decision."""
+        if isinstance(reason, Clause):
+            return reason.support
+        found: set[int] = set()
+        for role, values in reason:
+            self.trace(role, values, {}, found)
+        return found
+
+    def trace(self, role: int, values: int, wanted: dict[int, int], support: set[int]) -> None:
+        """Find out why `values` are gone from a role.
+
+        Adds the events that removed them to `wanted`, each with what it removed, and to `support` the role and those
+        that what it lost for ever follows from.
+        """
+        support.add(role)
         event = self.last[role]
         while event >= 0 and values:
             hit = self._removed[event] & values
@@ -118,3 +129,7 @@ class Trail:
                 wanted[event] = wanted.get(event, 0) | hit
                 values ^= hit
             event = self._before[event]
+        if values and role in self._lost:
+            for lost, roles in self._lost[role]:
+                if lost & values:
+                    support |= roles
