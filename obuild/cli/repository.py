@@ -11,10 +11,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from obuild.opam.platform import Platform
     from obuild.opam.repo import Overlay
 
 __all__ = ["CACHE", "JSON", "OPAM_VERSION", "PLATFORM", "REPO", "VARIABLE", "cache_folder", "open_overlay"]
-__all__ += ["Progress", "global_variables"]
+__all__ += ["Progress", "global_variables", "platform_named"]
 
 REPO = Option(
     ("-r", "--repo"),
@@ -47,37 +48,42 @@ def open_overlay(texts: Sequence[str], cache: str | None) -> Overlay:
     return open_repositories(texts, cache_folder(cache))
 
 
+def platform_named(key: str | None) -> Platform:
+    """The platform with this key, or this machine's."""
+    from obuild.opam.platform import parse_platform, platform_of
+
+    if key:
+        return parse_platform(key)
+    try:
+        with open("/etc/os-release", encoding="utf-8") as file:
+            text = file.read()
+    except OSError:
+        text = ""
+    return platform_of(text, os.uname().machine)
+
+
 def global_variables(platform: str | None, given: Sequence[str], version: str) -> dict[str, str]:
     """Opam's global variables: the platform's, the release's, and those set with --var, which win."""
-    from obuild.opam.platform import parse_platform, parse_variables, platform_of
+    from obuild.opam.platform import parse_variables
 
-    if platform:
-        found = parse_platform(platform)
-    else:
-        try:
-            with open("/etc/os-release", encoding="utf-8") as file:
-                text = file.read()
-        except OSError:
-            text = ""
-        found = platform_of(text, os.uname().machine)
     release = version if version.count(".") > 1 else f"{version}.0"
-    return {**found.variables, "opam-version": release, **parse_variables(given)}
+    return {**platform_named(platform).variables, "opam-version": release, **parse_variables(given)}
 
 
 class Progress:
-    """A bar on standard error while opam files are parsed, on a terminal and only when there are many."""
+    """A bar on standard error for work on many things, on a terminal only."""
 
-    LEAST = 500
+    LEAST = 100
 
-    def __init__(self) -> None:
-        self._shown = -1
+    def __init__(self, what: str) -> None:
+        self._what, self._shown = what, -1
         self._terminal = sys.stderr.isatty()
 
     def __call__(self, done: int, total: int) -> None:
-        """So many of so many files are parsed."""
+        """So many of so many are done."""
         percent = 100 * done // max(total, 1)
         if self._terminal and total >= self.LEAST and percent != self._shown:
             self._shown = percent
             end = "\n" if done == total else ""
             bar = "#" * (percent // 4)
-            print(f"\rreading opam files [{bar:25}] {done} of {total}", end=end, file=sys.stderr, flush=True)
+            print(f"\r{self._what} [{bar:25}] {done} of {total}", end=end, file=sys.stderr, flush=True)
