@@ -41,3 +41,6 @@ class Backend(Protocol):
 
     def view(self, path: str, lowers: Sequence[str]) -> str:
         """Where the whole tree of `lowers` can be read, with `path` to work in; ended by `drop`."""
+
+    def finish(self) -> None:
+        """Wait for what is done in the background."""

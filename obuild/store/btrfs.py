@@ -58,6 +58,9 @@ class Btrfs:
             pass  # none, or with others nested in it: found one by one
         remove_tree(path)
 
+    def finish(self) -> None:
+        """Nothing is done in the background."""
+
     def view(self, path: str, lowers: Sequence[str]) -> str:
         """The finished tree itself."""
         return lowers[0]

@@ -80,6 +80,9 @@ class Copy:
         self._copied.pop(path, None)
         remove_tree(path)
 
+    def finish(self) -> None:
+        """Nothing is done in the background."""
+
     def view(self, path: str, lowers: Sequence[str]) -> str:
         """The finished tree itself."""
         return lowers[0]

@@ -8,7 +8,7 @@ import os
 import time
 
 from obuild.disk import Lock, remove_tree
-from obuild.errors import Cancelled, StepFailed
+from obuild.errors import Cancelled, StepFailed, StoreError
 from obuild.store import boot
 from obuild.store.layer import Layer, escape, layer_path
 from obuild.store.scratch import Scratch, kill_container
@@ -116,7 +116,7 @@ class Draft:
         try:
             if error is None:
                 self._publish()
-            elif self._keep_failed and isinstance(error, Exception) and not isinstance(error, Cancelled):
+            elif self._keep_failed and isinstance(error, Exception) and self._worth_keeping(error):
                 self._keep(error)
         except OSError as problem:
             if error is None:
@@ -132,6 +132,12 @@ class Draft:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise  # otherwise somebody put it there without asking for the lock: theirs is as good
         self.layer = Layer(self.id, self._target)
+
+    def _worth_keeping(self, error: Exception) -> bool:
+        """Not what was cancelled, and not what has filled the disk: the next build would have no room."""
+        room = os.statvfs(self._store.path)
+        full = room.f_bavail * 100 < room.f_blocks
+        return not full and not isinstance(error, Cancelled | StoreError)
 
     def _keep(self, error: Exception) -> None:
         """Keep the tree of a failed step in `failed/`, in the place of an earlier one."""

@@ -14,6 +14,7 @@ import time
 from obuild import kernel
 from obuild.disk import Size, copy_metadata, measure, remove_tree, walk
 from obuild.errors import StoreError
+from obuild.store.scratch import Sweeper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ class Overlay:
 
     kind = "overlay"
     stacked = True
+
+    def __init__(self, store: str) -> None:
+        self._sweeper = Sweeper(store)
 
     def check(self, store: str) -> None:
         """Mount one: whether overlayfs takes a file system can only be seen by trying."""
@@ -58,7 +62,7 @@ class Overlay:
         if os.path.isdir(work):
             _link_names(upper, f"{work}/index")
             _retry(lambda: kernel.unmount(upper))
-            _remove_work(work)
+            self._sweeper.take(work)
         return measure(upper)
 
     def size(self, path: str, sealed: int) -> int:
@@ -85,6 +89,10 @@ class Overlay:
         else:
             self._mount(root, lowers)
         return root
+
+    def finish(self) -> None:
+        """The working directories of overlayfs are removed in the background."""
+        self._sweeper.wait()
 
     def _mount(self, root: str, lowers: Sequence[str], upper: str = "", work: str = "") -> None:
         try:
@@ -123,15 +131,6 @@ def _copy_root(lower: str, upper: str) -> None:
             os.close(target)
     finally:
         os.close(source)
-
-
-def _remove_work(work: str) -> None:
-    try:
-        os.unlink(f"{work}/work/incompat/volatile/dirty")
-        for path in ("work/incompat/volatile", "work/incompat", "work", "index", ""):
-            os.rmdir(f"{work}/{path}")
-    except OSError:  # another kernel, or files that were indexed
-        remove_tree(work)
 
 
 def _link_names(root: str, index: str) -> None:

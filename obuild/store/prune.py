@@ -169,8 +169,7 @@ def delete(store: Store, id: str, *, children: bool) -> list[str]:
             busy = inventory.layers[id]
         if busy:
             raise StoreError(f'layer "{busy.id}" is in use', hint="try again when the builds that use it have ended")
-        for item in items:
-            _discard(store, item)
+        _discard(store, *items)
     return made
 
 
@@ -209,11 +208,10 @@ class _Locks:
             lock.release()
 
 
-def _discard(store: Store, item: _Item) -> None:
-    store.discard(item.path)
-    for name in os.listdir(f"{store.path}/flat") if item.kind == "layer" else ():
-        if flat_owner(name) == item.id:
-            store.discard(f"{store.path}/flat/{name}")
+def _discard(store: Store, *items: _Item) -> None:
+    gone = {item.id for item in items if item.kind == "layer"}
+    flats = [f"{store.path}/flat/{name}" for name in os.listdir(f"{store.path}/flat") if flat_owner(name) in gone]
+    store.discard(*(item.path for item in items), *flats)
 
 
 def list_failed(store: Store) -> list[Layer]:

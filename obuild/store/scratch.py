@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import _thread
+import atexit
 import os
+import time
 
-from obuild.disk import Lock, same_file
+from obuild.disk import Lock, remove_tree, same_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Scratch", "clean_up", "kill_container"]
+__all__ = ["Scratch", "Sweeper", "clean_up", "drop_all", "kill_container"]
+
+
+_HANDS = 4
+"""Threads that remove things together; more do not make it quicker."""
 
 
 class Scratch:
@@ -49,13 +56,6 @@ class Scratch:
             if scratch:
                 return scratch
 
-    @classmethod
-    def remains(cls, store: str, path: str) -> Scratch:
-        """Take the directory `path` out of the store in one rename, to be removed at leisure."""
-        scratch = cls.fresh(store, "gone")
-        os.rename(path, f"{scratch.path}/it")
-        return scratch
-
     def owned(self) -> bool:
         """Whether it is still in its place, neither published nor removed."""
         return same_file(self._lock.fd, self.path)
@@ -63,6 +63,84 @@ class Scratch:
     def release(self) -> None:
         """It is no longer ours: published elsewhere, or removed."""
         self._lock.release()
+
+
+class Sweeper:
+    """Removes directories while something else goes on.
+
+    rmdir(2) puts its caller to sleep where rename(2) does not, and on a busy machine who sleeps waits for a turn: five
+    directories cost a step up to 20 ms. A process that ends in good order waits for it.
+    """
+
+    def __init__(self, store: str) -> None:
+        self._store = store
+        self._lock = _thread.allocate_lock()
+        self._scratch: Scratch | None = None
+        self._names: list[str] = []
+        self._running = 0
+
+    def take(self, path: str) -> None:
+        """Take a directory out of its place; it is removed soon."""
+        with self._lock:
+            if self._scratch is None:
+                self._scratch = Scratch.fresh(self._store, "gone")
+                atexit.unregister(self.wait)
+                atexit.register(self.wait)
+                self._running += 1
+                _thread.start_new_thread(self._run, (self._scratch,))
+            name = f"{self._scratch.path}/{len(self._names)}-{os.urandom(4).hex()}"
+            os.rename(path, name)
+            self._names.append(name)
+
+    def wait(self) -> None:
+        """Wait until nothing is left to remove."""
+        while self._running:
+            time.sleep(0.0005)
+
+    def _run(self, scratch: Scratch) -> None:
+        try:
+            while name := self._next():
+                remove_tree(name)
+            os.rmdir(scratch.path)
+        except OSError:
+            pass  # it stays garbage, which the next start removes
+        finally:
+            scratch.release()
+            with self._lock:
+                self._running -= 1
+
+    def _next(self) -> str:
+        with self._lock:
+            if self._names:
+                return self._names.pop()
+            self._scratch = None
+            return ""
+
+
+def drop_all(paths: list[str], drop: Callable[[str], None]) -> None:
+    """Drop several directories, a few at a time: one sleeps while another works."""
+    waiting, errors = paths[::-1], list[OSError]()
+
+    def work() -> None:
+        while waiting:
+            try:
+                drop(waiting.pop())
+            except IndexError:
+                return  # somebody else took the last one
+            except OSError as error:
+                errors.append(error)
+
+    if len(paths) > 2:
+        import threading
+
+        threads = [threading.Thread(target=work) for _ in range(_HANDS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    work()
+    if errors:
+        raise errors[0]
 
 
 def kill_container(path: str) -> None:

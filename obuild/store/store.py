@@ -9,7 +9,7 @@ import time
 from obuild.disk import Lock
 from obuild.errors import StoreError, nearest
 from obuild.store.layer import Layer, escape, layer_path, list_layers
-from obuild.store.scratch import Scratch, clean_up
+from obuild.store.scratch import Scratch, clean_up, drop_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class Store:
     def backend(self) -> Backend:
         """What makes root file systems in this kind of store."""
         if self._backend is None:
-            self._backend = open_backend(self.kind)
+            self._backend = open_backend(self.kind, self.path)
         return self._backend
 
     def lowers(self, parents: Iterable[str]) -> list[str]:
@@ -205,18 +205,22 @@ class Store:
 
     def clean_up(self) -> None:
         """Remove what dead processes left, with their containers. One listdir when there is nothing."""
+        if self._backend:
+            self._backend.finish()
         if os.listdir(f"{self.path}/tmp"):
             clean_up(self.path, self.backend.drop)
 
-    def discard(self, path: str) -> None:
-        """Take a directory out of the store at once, then remove it."""
+    def discard(self, *paths: str) -> None:
+        """Take directories out of the store, in this order, each at once; then remove them."""
         try:
-            scratch = Scratch.remains(self.path, path)
-            self.backend.drop(f"{scratch.path}/it")
+            scratch = Scratch.fresh(self.path, "gone")
+            for number, path in enumerate(paths):
+                os.rename(path, f"{scratch.path}/{number}")
+            drop_all([f"{scratch.path}/{number}" for number in range(len(paths))], self.backend.drop)
             os.rmdir(scratch.path)
             scratch.release()
         except OSError as error:
-            raise self.explain(error, f'can not remove "{path}"') from error
+            raise self.explain(error, f'can not remove "{paths[0]}"') from error
 
     def explain(self, error: OSError, what: str) -> StoreError:
         """The error to show for one of the system."""
@@ -232,13 +236,13 @@ class Store:
         return StoreError(f'no layer "{id}" in the store', hint=nearest(id, (layer.id for layer in self.layers())))
 
 
-def open_backend(kind: str) -> Backend:
+def open_backend(kind: str, path: str) -> Backend:
     """The back-end of a kind of store."""
     match kind:
         case "overlay":
             from obuild.store.overlay import Overlay
 
-            return Overlay()
+            return Overlay(path)
         case "btrfs":
             from obuild.store.btrfs import Btrfs
 
