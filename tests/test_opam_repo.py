@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import subprocess
@@ -140,6 +141,38 @@ def test_the_examples(opened: Open) -> None:
     loaded = repository.load()
     assert {name: tuple(versions) for name, versions in loaded.items()} == packages
     assert loaded["greet"]["2.0"] == file.items == repository.items(package)
+
+
+def test_archives_in_the_repository(opened: Open) -> None:
+    repository = opened(EXAMPLES)
+    assert repository.mirrors == ("cache",)
+    source = repository.opam(Package("greet", "2.0")).url
+    assert source is not None
+    (checksum,) = source.checksums
+    archive = repository.archive(checksum)
+    assert archive is not None
+    assert hashlib.sha256(archive).hexdigest() == checksum.partition("=")[2]
+    assert repository.archive("sha256=" + "0" * 64) is None
+
+
+def test_every_archive_of_the_examples_is_packed_from_its_sources(tmp_path: Path) -> None:
+    sources = EXAMPLES / "sources"
+    repository = open_repository(str(EXAMPLES), "")
+    unpacked = set()
+    for name, rows in repository.load().items():
+        for version in rows:
+            source = repository.opam(Package(name, version)).url
+            if source is None:
+                continue
+            archive = repository.archive(source.checksums[0])
+            assert archive is not None
+            with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+                tar.extractall(tmp_path, filter="data")
+                unpacked.update(tar.getnames())
+    for path in sources.glob("*-*/**/*"):
+        relative = path.relative_to(sources)
+        assert str(relative) in unpacked
+        assert (tmp_path / relative).read_bytes() == path.read_bytes()
 
 
 def test_packages_at_any_depth(opened: Open) -> None:

@@ -110,6 +110,10 @@ class Overlay:
                 first = first or error
         raise first or AssertionError(self.home(package))
 
+    def archive(self, checksum: str) -> bytes | None:
+        """The archive with a checksum `kind=hex` that one of the repositories has itself; not verified."""
+        return next((found for each in self.repositories if (found := each.archive(checksum)) is not None), None)
+
     def load(self, progress: Progress | None = None) -> dict[str, dict[str, File]]:
         """As `Repository.load`."""
         return self._readable([each.load(progress) for each in self.repositories])

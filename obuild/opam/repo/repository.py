@@ -11,8 +11,9 @@ from obuild.opam.cache import Draft
 from obuild.opam.extra import extra_files
 from obuild.opam.opamfile import OpamFile
 from obuild.opam.package import Package
-from obuild.opam.repo.listing import scan, walk
-from obuild.opam.syntax import parse
+from obuild.opam.repo.listing import FILE, find, scan, walk
+from obuild.opam.shape import elements
+from obuild.opam.syntax import field, parse
 from obuild.opam.version import version_key
 
 TYPE_CHECKING = False
@@ -127,6 +128,28 @@ class Repository:
     def extra_files(self, package: Package) -> dict[str, bytes]:
         """The files that the package adds to its sources; see `obuild.opam.extra`."""
         return extra_files(self.opam(package), self.path(package))
+
+    @cached_property
+    def mirrors(self) -> tuple[str, ...]:
+        """Where source archives may be found, by the file `repo`: addresses, or directories of the repository itself.
+
+        Raises `OpamError` when that file can not be read.
+        """
+        entry = find(self._source, "repo")
+        if entry is None or entry[1] != FILE:
+            return ()
+        value = field(parse(self._source.read(entry[0], entry[2]), self._source.shown("repo")), "archive-mirrors")
+        return tuple([each for each in elements(value, 1) if isinstance(each, str)]) if value is not None else ()
+
+    def archive(self, checksum: str) -> bytes | None:
+        """The archive with a checksum `kind=hex` that the repository has in one of its own mirrors; not verified."""
+        kind, _, digest = checksum.partition("=")
+        for mirror in self.mirrors:
+            path = f"{mirror}/{kind}/{digest[:2]}/{digest}"
+            entry = None if "://" in mirror else find(self._source, path)
+            if entry and entry[1] == FILE:
+                return self._source.read(entry[0], entry[2])
+        return None
 
     def load(self, progress: Progress | None = None) -> dict[str, dict[str, File]]:
         """The syntax of all packages, by name and version. What the cache lacks is parsed and added to it.
