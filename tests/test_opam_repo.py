@@ -244,8 +244,8 @@ def test_symbolic_links(opened: Open) -> None:
             "packages/a/a.1/opam": opam("x-n: 1"),
             "packages/a/a.1/files/real": "content",
             "packages/a/a.1/files/link": "->real",
-            "packages/a/a.1/files/far": "->../../../../shared/file",
-            "packages/a/a.1/files/sub": "->../../../../shared",
+            "packages/a/a.1/files/far": "->../../../../common/file",
+            "packages/a/a.1/files/sub": "->../../../../common",
             "packages/a/a.1/files/dangling": "->nowhere",
             "packages/a/a.1/files/out": "->/etc/passwd",
             "packages/a/a.1/files/round": "->round",
@@ -256,12 +256,12 @@ def test_symbolic_links(opened: Open) -> None:
             "packages/out": "->../../../etc",
             "packages/up": "->..",
             "packages/self/self": "->.",
-            "shared/file": "shared",
+            "common/file": "common",
             "elsewhere/b/b.1/opam": opam("x-n: 2"),
         }
     )
     assert repository.packages() == {"a": ("1", "2", "3"), "b": ("1",)}
-    files = {"real": b"content", "link": b"content", "far": b"shared", "sub/file": b"shared"}
+    files = {"real": b"content", "link": b"content", "far": b"common", "sub/file": b"common"}
     for version in ("1", "2", "3"):
         package = Package("a", version)
         assert repository.files(package) == files
