@@ -278,6 +278,24 @@ def test_links_to_each_other_end(tmp_path: Path) -> None:
     assert repository.packages() == {"a": ("1",)}
 
 
+def test_names_that_are_no_utf_8(opened: Open) -> None:
+    name = os.fsdecode(b"x\xff")
+    repository = opened(
+        {
+            "packages/a/a.1/opam": opam(),
+            f"packages/a/a.1/files/{name}": "1",
+            f"packages/{name}": "",
+            f"packages/{name}.d/{name}.1/opam": "(",
+        }
+    )
+    assert repository.packages() == {"a": ("1",)}
+    assert repository.files(Package("a", "1")) == {name: b"1"}
+    assert repository.notes == (
+        '"packages/x\ufffd" is not a package',
+        '"packages/x\ufffd.d/x\ufffd.1" is not called NAME.VERSION',
+    )
+
+
 def test_bad_files_are_named_and_the_rest_loads(opened: Open) -> None:
     repository = opened(
         {

@@ -11,7 +11,7 @@ import hashlib
 import os
 
 from obuild.errors import OpamError, Problem
-from obuild.opam.repo.listing import DIRECTORY, FILE, LINK, OTHER
+from obuild.opam.repo.listing import DIRECTORY, FILE, LINK, OTHER, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class FolderSource:
 
     def shown(self, path: str) -> str:
         """The file's own path."""
-        return os.path.join(self.where, path)
+        return printable(os.path.join(self.where, path))
 
     def _error(self, path: str, error: OSError) -> OpamError:
         return OpamError([Problem(f"can not be read: {error.strerror}", self.shown(path))])

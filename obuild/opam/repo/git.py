@@ -10,7 +10,7 @@ import os
 import re
 
 from obuild.errors import OpamError, Problem, UsageError, nearest
-from obuild.opam.repo.listing import DIRECTORY, FILE, LINK, OTHER
+from obuild.opam.repo.listing import DIRECTORY, FILE, LINK, OTHER, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class GitSource:
 
     def shown(self, path: str) -> str:
         """As in `git show`."""
-        return f"{self.where}:{path}"
+        return printable(f"{self.where}:{path}")
 
     def _repository(self) -> Any:
         if self._opened is None:

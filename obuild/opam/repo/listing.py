@@ -14,6 +14,8 @@ Names and versions are in opam's order. Of versions that opam can not tell apart
 
 from __future__ import annotations
 
+import os
+
 from obuild.errors import OpamError, Problem
 from obuild.opam.cache import Draft
 from obuild.opam.package import name_key, valid_name
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 
-__all__ = ["DIRECTORY", "FILE", "LINK", "OTHER", "Source", "find", "scan", "walk"]
+__all__ = ["DIRECTORY", "FILE", "LINK", "OTHER", "Source", "find", "printable", "scan", "walk"]
 
 FILE, DIRECTORY, LINK, OTHER = "file", "directory", "link", "other"
 DEPTH = 32
@@ -84,7 +86,7 @@ def scan(source: Source, known: Table) -> Listing:
     places: list[Place] = []
     notes: list[str] = []
     for entry in sorted(source.entries(top[0], top[2])):
-        key = entry[2] + entry[0].encode() if entry[1] == DIRECTORY and entry[2] else b""
+        key = entry[2] + os.fsencode(entry[0]) if entry[1] == DIRECTORY and entry[2] else b""
         part = remembered.get(key)
         if part is None:
             search = _Search(source)
@@ -95,7 +97,12 @@ def scan(source: Source, known: Table) -> Listing:
         places += part[0]
         notes += part[1]
     known.add(fresh)
-    return _packages(places, notes), tuple(notes)
+    return _packages(places, notes), tuple(map(printable, notes))
+
+
+def printable(path: str) -> str:
+    """A path, or a text with paths, as it can be written in UTF-8: what is no UTF-8 is replaced."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _packages(places: list[Place], notes: list[str]) -> Packages:

@@ -7,7 +7,7 @@ import posixpath
 
 from obuild.errors import OpamError, Problem
 from obuild.opam.repo.folder import blob_id
-from obuild.opam.repo.listing import DIRECTORY, FILE, LINK, find
+from obuild.opam.repo.listing import DIRECTORY, FILE, LINK, find, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class TarSource:
 
     def shown(self, path: str) -> str:
         """As in messages of git."""
-        return f"{self.where}:{path}"
+        return printable(f"{self.where}:{path}")
 
     def _read(self) -> None:
         if self._tree:
