@@ -31,12 +31,7 @@ def learn(trail: Trail, failed: int) -> tuple[Clause, int]:
         if event != final and not _is_shared(trail, event, wanted):
             return _clause(trail, event, wanted, support)
         del wanted[event]
-        role, reason = trail.roles[event], trail.reasons[event]
-        if isinstance(reason, Clause):
-            support |= reason.support
-        for target, values in reason.literals if isinstance(reason, Clause) else reason:
-            if target != role:
-                trail.trace(target, values, wanted, support)
+        _follow(trail, event, wanted, support)
     return Clause([], support), 0
 
 
@@ -49,15 +44,20 @@ def examine(trail: Trail, roles: Sequence[int]) -> set[int]:
     seen: set[int] = set()
     while wanted:
         event, _ = wanted.popitem()
-        if event in seen:
-            continue
-        seen.add(event)
-        reason = trail.reasons[event]
-        if isinstance(reason, Clause):
-            support |= reason.support
-        for target, values in reason.literals if isinstance(reason, Clause) else reason:
-            trail.trace(target, values, wanted, support)
+        if event not in seen:
+            seen.add(event)
+            _follow(trail, event, wanted, support)
     return support
+
+
+def _follow(trail: Trail, event: int, wanted: dict[int, int], support: set[int]) -> None:
+    """Trace an event back to what made it happen."""
+    role, reason = trail.roles[event], trail.reasons[event]
+    if isinstance(reason, Clause):
+        support |= reason.support
+    for target, values in reason.literals if isinstance(reason, Clause) else reason:
+        if target != role:
+            trail.trace(target, values, wanted, support)
 
 
 def _is_shared(trail: Trail, event: int, wanted: dict[int, int]) -> bool:

@@ -7,22 +7,20 @@ packages require of each other. A role that nothing could be chosen for has no g
 
 from __future__ import annotations
 
-from obuild.opam.formula import alternatives
 from obuild.opam.solver.greedy import GAP
 from obuild.opam.solver.problem import ABSENT
+from obuild.opam.solver.text import format_condition
 from obuild.opam.version import version_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from obuild.opam.formula import Condition, Formula
+    from obuild.opam.formula import Formula
     from obuild.opam.package import Package
     from obuild.opam.solver.problem import Problem
 
 __all__ = ["Part", "diagnose", "label", "title"]
-
-_OPERATORS = {"!=": "<>", "~": ">="}
 
 
 class Part:
@@ -150,23 +148,20 @@ class _Diagnosis:
         """What a candidate requires of packages, in order: their roles, the candidates it allows, how to say it."""
         key = (role, value)
         if key not in self._terms:
-            texts = list(self._texts(role, value))
-            _, dependencies, _ = self._problem.choice(role, value)
-            # Conflict classes come last and have no text.
-            pairs = zip(dependencies, texts, strict=False)
-            self._terms[key] = [(target, values, text) for (target, values), text in pairs if text]
+            # The request has dependencies, but no file that says so.
+            said = zip(self._problem.choice(role, value)[1], self._problem.statements(role, value), strict=False)
+            self._terms[key] = [(target, values, text) for (target, values), part in said if (text := _text(*part))]
         return self._terms[key]
 
-    def _texts(self, role: int, value: int) -> Iterator[str]:
-        if not self._problem.names[role]:
-            parts = self._problem.alternatives(role)
-            yield from _required(parts[value.bit_length() - 2] if parts else None)
-            return
-        depends, conflicts = self._problem.formulas(role, value)
-        yield from _required(depends)
-        for part in alternatives(conflicts):
-            condition = part and part[2]
-            yield f"not({_condition(condition)})" if condition else "conflict with all versions"
+
+def _text(field: str, part: Formula | str) -> str:
+    """How a report says what a candidate requires of one package, "" when that is not said."""
+    if isinstance(part, str) or part is None or part[0] == "or":
+        return ""
+    condition = format_condition(part[2])
+    if field == "depends":
+        return condition
+    return f"not({condition})" if condition else "conflict with all versions"
 
 
 def title(problem: Problem, role: int) -> str:
@@ -187,34 +182,6 @@ def _name_and_version(problem: Problem, part: Part) -> str:
     if problem.names[part.role]:
         return f"{problem.names[part.role]} {problem.version(part.role, part.value)}"
     return f"{title(problem, part.role)} {label(problem, part.role, part.value)}"
-
-
-def _required(formula: Formula) -> Iterator[str]:
-    """The restriction of each dependency, "" where there is none."""
-    match formula:
-        case ("atom", _, condition):
-            yield _condition(condition) if condition else ""
-        case ("block", inner):
-            yield from _required(inner)
-        case ("and", *parts):
-            for part in parts:
-                yield from _required(part)
-        case ("or", *_):
-            yield ""
-
-
-def _condition(condition: Condition) -> str:
-    match condition:
-        case ("is", op, version):
-            return f"{_OPERATORS.get(op, op)} {version}"
-        case ("and", *parts):
-            return " & ".join(
-                [f"({_condition(part)})" if part and part[0] == "or" else _condition(part) for part in parts]
-            )
-        case ("or", *parts):
-            return " | ".join([_condition(part) for part in parts])
-        case _:
-            return ""
 
 
 def _values(values: int) -> Iterator[int]:

@@ -129,18 +129,34 @@ class Problem:
         """Where a `|` stands: the role and value whose formula it is in, and the way through the formula."""
         return self._places[role]
 
-    def _dependencies(self, role: int, value: int) -> list[Dependency]:
+    def statements(self, role: int, value: int) -> list[tuple[str, Formula | str]]:
+        """What each dependency of a candidate is in the file of its package: the field, and the part of it.
+
+        A part is an atom, an "or", or the name of a conflict class.
+        """
         if role in self._parts:
-            index = value.bit_length() - 2
-            owner, chosen, path = self._places[role]
-            return list(self._required(self._parts[role][index], (owner, chosen, (*path, -index))))
+            return [("depends", piece) for piece in _pieces(self._parts[role][value.bit_length() - 2])]
         if role not in self._versions:
             return []
         depends, conflicts = self.formulas(role, value)
-        found = list(self._required(depends, (role, value, ())))
-        found += [self._prevented(part) for part in alternatives(conflicts)]
-        found += [self._class(name, role) for name in self.classes(role, value)]
-        return found
+        return [
+            *[("depends", piece) for piece in _pieces(depends)],
+            *[("conflicts", piece) for piece in alternatives(conflicts)],
+            *[("conflict-class", name) for name in self.classes(role, value)],
+        ]
+
+    def _dependencies(self, role: int, value: int) -> Iterator[Dependency]:
+        owner, chosen, path = self._places.get(role, (role, value, ()))
+        path = (*path, -value.bit_length())
+        for index, (field, part) in enumerate(self.statements(role, value)):
+            if isinstance(part, str):
+                yield self._class(part, role)
+            elif part and part[0] == "or":
+                yield self._either(part, (owner, chosen, (*path, -index)))
+            elif part:
+                target = self.role(part[1])
+                matching = self.matching(target, part[2])
+                yield target, matching if field == "depends" else self.domains[target] & ~matching
 
     def formulas(self, role: int, value: int) -> tuple[Formula, Formula]:
         """What a package's candidate depends on and conflicts with."""
@@ -151,32 +167,12 @@ class Problem:
         """The conflict classes of a candidate."""
         return self.universe.fact(self.names[role], self.version(role, value))[4] if self.names[role] else ()
 
-    def _required(self, formula: Formula, place: Place) -> Iterator[Dependency]:
-        """The dependencies that say `formula`, in its order."""
-        match formula:
-            case ("atom", name, condition):
-                role = self.role(name)
-                yield role, self.matching(role, condition)
-            case ("block", inner):
-                yield from self._required(inner, place)
-            case ("and", *parts):
-                owner, value, path = place
-                for index, part in enumerate(parts):
-                    yield from self._required(part, (owner, value, (*path, -index)))
-            case ("or", *_):
-                yield self._either(formula, place)
-
     def _either(self, formula: Formula, place: Place) -> Dependency:
         """A role of its own for alternatives; alternatives in parentheses are one alternative."""
         parts = _flat(formula)
         role = self._new("", place[0], (2 << len(parts)) - 1)
         self._parts[role], self._places[role] = parts, place
         return role, (2 << len(parts)) - 2
-
-    def _prevented(self, atom: Formula) -> Dependency:
-        _, name, condition = atom or ()
-        role = self.role(name)
-        return role, self.domains[role] & ~self.matching(role, condition)
 
     def _class(self, name: str, role: int) -> Dependency:
         members = self._classes.setdefault(name, {})
@@ -207,6 +203,19 @@ class Problem:
                 for part in parts:
                     found |= self.matching(role, part)
         return found
+
+
+def _pieces(formula: Formula) -> list[Formula]:
+    """What a formula demands, one atom or "or" after the other."""
+    match formula:
+        case None:
+            return []
+        case ("block", inner):
+            return _pieces(inner)
+        case ("and", *parts):
+            return [piece for part in parts for piece in _pieces(part)]
+        case _:
+            return [formula]
 
 
 def _flat(formula: Formula) -> list[Formula]:

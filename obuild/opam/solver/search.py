@@ -32,19 +32,33 @@ from obuild.opam.solver.watch import Watches
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import TypeAlias
+    from typing import Protocol, TypeAlias
 
-    from obuild.opam.solver.problem import Dependency, Problem
+    from obuild.opam.solver.problem import Choice, Dependency
 
     Agenda: TypeAlias = tuple[int, "Agenda"] | None
+else:
+    Protocol = object
 
-__all__ = ["Search"]
+__all__ = ["Roles", "Search"]
+
+
+class Roles(Protocol):
+    """What the search must know of a problem, see `problem.Problem`."""
+
+    domains: list[int]
+
+    def ask(self, dependencies: Sequence[Dependency]) -> None:
+        """Give the request's role its dependencies."""
+
+    def choice(self, role: int, value: int) -> Choice:
+        """What choosing a value entails."""
 
 
 class Search:
     """A search in a problem where the dependencies `facts` always hold; it can be asked again and again."""
 
-    def __init__(self, problem: Problem, facts: Sequence[Dependency] = ()) -> None:
+    def __init__(self, problem: Roles, facts: Sequence[Dependency] = ()) -> None:
         self.examined: set[int] = set()
         """The roles that the last answer depends on: it stays the same as long as their candidates do."""
         self.conflicts = 0
@@ -75,6 +89,7 @@ class Search:
         self._problem.ask(dependencies)
         self._trail.grow(self._problem.domains)
         self._request_first = False
+        self.examined = set()
         if not self._trail.levels:
             self._begin([role for role, _ in self._facts])
         solved = not self._impossible and self._run()
@@ -168,7 +183,7 @@ class Search:
             if not trail.domains[target] & values:
                 reason = ((target, values),)
                 if not trail.base[target] & values:
-                    trail.lose(role, value, trail.support(reason))
+                    trail.lose(role, value, trail.support(role, reason))
                 trail.remove(role, value, reason)
                 return False
         return True
@@ -190,11 +205,11 @@ class Search:
     def _resolve(self, failed: int) -> bool:
         """Learn from a role that no value is left for, and go back to where that helps; False when nothing does."""
         if failed == 0:
-            self._trail.trace(0, REQUEST, {}, self.examined)
+            self.examined = self._trail.support(-1, ((0, REQUEST),))
             return self._restart()
         self.conflicts += 1
         clause, level = learn(self._trail, failed)
-        self.examined = clause.support
+        self.examined = set(clause.support)
         if not clause.literals:
             self._impossible = True
             return False

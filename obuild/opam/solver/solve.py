@@ -5,6 +5,8 @@ from __future__ import annotations
 from obuild.errors import UsageError, nearest
 from obuild.opam.package import Package, name_key
 from obuild.opam.solver.answer import NoSolution, Request, Solution
+from obuild.opam.solver.chain import explain_core
+from obuild.opam.solver.core import find_core
 from obuild.opam.solver.order import Order
 from obuild.opam.solver.problem import Problem
 from obuild.opam.solver.report import format_report
@@ -15,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from obuild.opam.solver.chain import Explanation
     from obuild.opam.solver.problem import Dependency
     from obuild.opam.solver.universe import Universe
 
@@ -72,6 +75,13 @@ class Solver:
         session.problem.ask(dependencies)
         return self._report(request, session, verbose=verbose)
 
+    def explain(self, request: Request) -> Explanation:
+        """The shortest reason found why a request has no solution."""
+        session, dependencies = self._session(request)
+        session.search.solve(dependencies)
+        core = find_core(session.problem, dependencies, session.search.examined | {0})
+        return explain_core(session.problem, request, core)
+
     def _report(self, request: Request, session: _Session, *, verbose: bool = False) -> str:
         asked = {name: Package(name, version) for name, version in request.wanted if version}
         compiler = self.universe.rules.compiler
@@ -85,7 +95,7 @@ class Solver:
         names = frozenset([name for name, _ in request.wanted])
         compiler = rules.compiler if rules.compiler and rules.compiler.name not in names else None
         tested = names if rules.with_test or rules.with_doc else frozenset()
-        asked = frozenset(filter(self.universe.all_avoided, names))
+        asked = frozenset(filter(self.universe.is_avoided, names))
         key = (compiler is not None, asked | tested)
         session = self._sessions.get(key) or _Session(self.universe, compiler, asked, tested)
         if not key[1]:

@@ -90,7 +90,7 @@ class Trail:
     def settle(self) -> None:
         """Make all events, which no decision came before, hold for ever."""
         for role, removed, reason in zip(self.roles, self._removed, self.reasons, strict=True):
-            self.lose(role, removed, self.support(reason))
+            self.lose(role, removed, self.support(role, reason))
             self.last[role] = -1
         for stack in (self.roles, self.reasons, self._removed, self._before):
             stack.clear()
@@ -106,13 +106,12 @@ class Trail:
             self.base[role] |= values
         self.domains[role] = self.base[role]
 
-    def support(self, reason: Reason) -> set[int]:
-        """The roles that a reason depends on for ever, where it holds without any decision."""
-        if isinstance(reason, Clause):
-            return reason.support
-        found: set[int] = set()
-        for role, values in reason:
-            self.trace(role, values, {}, found)
+    def support(self, role: int, reason: Reason) -> set[int]:
+        """The roles that a removal from a role followed from, when it did so without any decision."""
+        found = set(reason.support) if isinstance(reason, Clause) else set()
+        for target, values in reason.literals if isinstance(reason, Clause) else reason:
+            if target != role:
+                self._lost_because(target, values, found)
         return found
 
     def trace(self, role: int, values: int, wanted: dict[int, int], support: set[int]) -> None:
@@ -121,7 +120,6 @@ class Trail:
         Adds the events that removed them to `wanted`, each with what it removed, and to `support` the role and those
         that what it lost for ever follows from.
         """
-        support.add(role)
         event = self.last[role]
         while event >= 0 and values:
             hit = self._removed[event] & values
@@ -129,7 +127,10 @@ class Trail:
                 wanted[event] = wanted.get(event, 0) | hit
                 values ^= hit
             event = self._before[event]
-        if values and role in self._lost:
-            for lost, roles in self._lost[role]:
-                if lost & values:
-                    support |= roles
+        self._lost_because(role, values, support)
+
+    def _lost_because(self, role: int, values: int, support: set[int]) -> None:
+        support.add(role)
+        for lost, roles in self._lost.get(role, ()):
+            if lost & values:
+                support |= roles

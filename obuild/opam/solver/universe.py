@@ -62,9 +62,9 @@ class Universe:
         versions, avoided = self._candidates[name]
         return () if avoided and not (asked and not self.rules.day10) else versions
 
-    def all_avoided(self, name: str) -> bool:
-        """Whether the name has candidates only when it is asked for."""
-        return not self.candidates(name) and bool(self._candidates[name][0]) and not self.rules.day10
+    def is_avoided(self, name: str) -> bool:
+        """Whether all versions of a name that are available are to be avoided."""
+        return not self.candidates(name) and self._candidates[name][1]
 
     def _order(self, name: str) -> tuple[tuple[str, ...], bool]:
         """Available versions, best first, and whether all of them are to be avoided."""

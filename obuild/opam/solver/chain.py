@@ -1,0 +1,185 @@
+"""Why there is no solution, for somebody who wants to do something about it: a few steps, each with file and field."""
+
+from __future__ import annotations
+
+from obuild.opam.formula import atoms
+from obuild.opam.package import Package, name_key
+from obuild.opam.solver.text import format_formula
+from obuild.opam.version import version_key
+from obuild.value import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from obuild.opam.formula import Formula
+    from obuild.opam.solver.answer import Request
+    from obuild.opam.solver.core import Constraint
+    from obuild.opam.solver.problem import Problem
+
+__all__ = ["Explanation", "Step", "explain_core", "format_explanation", "shown_explanation"]
+
+_VERBS = {
+    "depends": ("needs", "need"),
+    "conflicts": ("conflicts with", "conflict with"),
+    "conflict-class": ("is of the conflict class", "are of the conflict class"),
+}
+_NAMED = 3
+"""So many things of a kind are named one by one."""
+
+
+@value
+class Step:
+    """What some versions of a package say, the newest in front: in which field, and about what.
+
+    `names` are the packages that they speak of. `note` says why nothing fits, where nothing at all does.
+    """
+
+    packages: tuple[Package, ...]
+    field: str
+    subject: str
+    names: tuple[str, ...]
+    note: str = ""
+
+    def __str__(self) -> str:
+        text = f"{_versions(self.packages)} {_VERBS[self.field][len(self.packages) > 1]} {self.subject}"
+        return f"{text}, but {self.note}" if self.note else text
+
+
+@value
+class Explanation:
+    """Steps that leave a request no solution, of which none can be left out, from the packages asked for onwards.
+
+    `asked` are the packages of the request, and of the compiler, as far as they matter.
+    """
+
+    request: Request
+    asked: tuple[str, ...]
+    steps: tuple[Step, ...]
+
+
+def explain_core(problem: Problem, request: Request, core: Sequence[Constraint]) -> Explanation:
+    """The explanation that the constraints of a core give."""
+    asked = [_asked(problem, place) for role, _, place in core if role == 0]
+    steps: dict[tuple[str, str, str], Step] = {}
+    for role, bit, place in core:
+        if role:
+            package, step = problem.package(role, bit), _step(problem, role, bit, place)
+            key = (package.name, step.field, step.subject)
+            packages = steps[key].packages if key in steps else ()
+            newest = tuple(sorted({*packages, package}, key=lambda each: version_key(each.version), reverse=True))
+            steps[key] = Step(newest, step.field, step.subject, step.names, step.note)
+    return Explanation(request, tuple(dict.fromkeys(asked)), tuple(_onwards(list(steps.values()), asked)))
+
+
+def _asked(problem: Problem, place: int) -> str:
+    role, values = problem.choice(0, 2)[1][place]
+    name = problem.names[role]
+    single = values and not values & (values - 1)
+    return f"{name}.{problem.version(role, values)}" if single else name
+
+
+def _step(problem: Problem, role: int, bit: int, place: int) -> Step:
+    field, part = problem.statements(role, bit)[place]
+    _, values = problem.choice(role, bit)[1][place]
+    package = problem.package(role, bit)
+    if isinstance(part, str):
+        return Step((package,), field, f'"{part}"', ())
+    names = tuple(dict.fromkeys(name for name, _ in atoms(part)))
+    note = "" if values else _missing(problem, names[0])
+    return Step((package,), field, _subject(part, package), names, note)
+
+
+def _subject(part: Formula, package: Package) -> str:
+    """The formula, in words that are the same for each of the versions that need their own of something else."""
+    if part and part[0] == "atom" and part[2] == ("is", "=", package.version):
+        return f"{part[1]} of the same version"
+    return format_formula(part)
+
+
+def _missing(problem: Problem, name: str) -> str:
+    """Why no version of a package fits at all."""
+    universe = problem.universe
+    versions = universe.candidates(name)
+    if versions:
+        newest = max(versions, key=version_key)
+        return f"the only version is {newest}" if len(versions) == 1 else f"the newest version is {newest}"
+    if name not in universe.packages:
+        return "there is no such package"
+    if universe.is_avoided(name):
+        return "all its versions are to be avoided"
+    return "no version of it is available on this platform"
+
+
+def _onwards(steps: list[Step], asked: Sequence[str]) -> Iterator[Step]:
+    """The steps in the order in which one comes to their packages, beginning with those asked for."""
+    names = [text.partition(".")[0] for text in asked]
+    reached = dict.fromkeys(reversed(names))
+    while steps:
+        here = [step for step in steps if step.packages[0].name in reached]
+        here = here or sorted(steps, key=lambda step: name_key(step.packages[0].name))
+        first = next(
+            step for name in [*reached, here[0].packages[0].name] for step in here if step.packages[0].name == name
+        )
+        steps.remove(first)
+        reached.update(dict.fromkeys(first.names))
+        yield first
+
+
+def format_explanation(explanation: Explanation, path: Callable[[Package], str]) -> str:
+    """The explanation for a reader; `path` gives the opam file of a package.
+
+    Where many versions of a package say much the same of the same packages, one of them speaks for all.
+    """
+    wanted = str(explanation.request)
+    given = [f'"{text}"' for text in explanation.asked if text not in wanted.split(" ")]
+    lines = [f'no solution for "{wanted}"' + (f" with {' and '.join(given)}" if given else "")]
+    for steps in _alike(explanation.steps):
+        packages = [package for step in steps for package in step.packages]
+        newest = max(packages, key=lambda package: version_key(package.version))
+        others = f" and {len(packages) - 1} more" if len(packages) > 1 else ""
+        lines += [f"  {_merged(steps)}", f"      {path(newest)}: {steps[0].field}{others}"]
+    return "\n".join(lines)
+
+
+def _alike(steps: Sequence[Step]) -> Iterator[list[Step]]:
+    """Steps with those put together of which there are many of a kind."""
+    kinds: dict[object, list[Step]] = {}
+    for step in steps:
+        kinds.setdefault((step.packages[0].name, step.field, step.names, bool(step.note)), []).append(step)
+    for kind in kinds.values():
+        if len(kind) > _NAMED:
+            yield kind
+        else:
+            yield from [[step] for step in kind]
+
+
+def _merged(steps: list[Step]) -> str:
+    if len(steps) == 1:
+        return str(steps[0])
+    packages = sorted([package for step in steps for package in step.packages], reverse=True)
+    subject = f"{steps[0].subject}, or another version of {' or '.join(steps[0].names)} like that"
+    return str(Step(tuple(packages), steps[0].field, subject, steps[0].names, steps[0].note))
+
+
+def shown_explanation(explanation: Explanation, path: Callable[[Package], str]) -> dict[str, object]:
+    """The explanation in what JSON has."""
+    steps = [
+        {
+            "packages": list(map(str, step.packages)),
+            "files": list(map(path, step.packages)),
+            "field": step.field,
+            "subject": step.subject,
+            "names": list(step.names),
+            **({"note": step.note} if step.note else {}),
+            "text": str(step),
+        }
+        for step in explanation.steps
+    ]
+    return {"package": str(explanation.request), "asked": list(explanation.asked), "steps": steps}
+
+
+def _versions(packages: Sequence[Package]) -> str:
+    if len(packages) <= _NAMED:
+        return ", ".join(map(str, packages))
+    return f"{packages[-1]} to {packages[0].version} ({len(packages)} versions)"

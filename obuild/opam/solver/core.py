@@ -1,0 +1,121 @@
+"""Why there is no solution, in as few constraints as possible.
+
+A *constraint* is one dependency of one candidate. The search knows the roles that a failure followed from; all
+constraints between them can not hold together, and what can be left out of these without making a solution possible
+is left out: first all that the versions of one package say of another, then what single versions say.
+"""
+
+from __future__ import annotations
+
+from obuild.opam.solver.problem import ABSENT
+from obuild.opam.solver.search import Search
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import TypeAlias
+
+    from obuild.opam.solver.problem import Choice, Dependency, Problem
+
+    # The role and value of a candidate, and the place of the dependency among all of the candidate.
+    Constraint: TypeAlias = tuple[int, int, int]
+    Group: TypeAlias = tuple[Constraint, ...]
+
+__all__ = ["Constraint", "find_core"]
+
+
+def find_core(problem: Problem, dependencies: Sequence[Dependency], support: set[int]) -> list[Constraint]:
+    """Constraints of which none can be left out, and which rule out every solution, the request's own (role 0) first.
+
+    `support` are the roles that the failure to meet the `dependencies` followed from.
+    """
+    core = _Core(problem, dependencies)
+    constraints = sorted(core.between(support), key=lambda item: item[0])
+    if not core.is_enough([tuple(constraints)]):
+        raise AssertionError("a failure does not follow from what it was said to follow from")
+    groups = core.reduce(list(core.groups(constraints)))
+    single = core.reduce([(constraint,) for group in groups for constraint in group])
+    return sorted(constraint for (constraint,) in single)
+
+
+class _Core:
+    def __init__(self, problem: Problem, dependencies: Sequence[Dependency]) -> None:
+        self._problem, self._dependencies = problem, dependencies
+        self._support: set[int] = set()
+
+    def is_enough(self, groups: Iterable[Group]) -> bool:
+        """Whether some constraints leave no solution."""
+        excerpt = _Excerpt(self._problem, {constraint for group in groups for constraint in group})
+        search = Search(excerpt)
+        if search.solve(self._dependencies) is not None:
+            return False
+        self._support = search.examined
+        return True
+
+    def reduce(self, groups: list[Group]) -> list[Group]:
+        """Leave out groups, larger and larger parts of them at a time, until none can be left out."""
+        size = len(groups)
+        while size:
+            place = 0
+            while place < len(groups):
+                rest = groups[:place] + groups[place + size :]
+                if self.is_enough(rest):
+                    groups = [group for group in rest if self._matters(group)]
+                else:
+                    place += size
+            size //= 2
+        return groups
+
+    def _matters(self, group: Group) -> bool:
+        return any(
+            role in self._support and self._target(role, value, place) in self._support for role, value, place in group
+        )
+
+    def between(self, roles: set[int]) -> Iterator[Constraint]:
+        """All constraints between these roles."""
+        for role in roles:
+            if role == 0 or self._problem.names[role]:
+                for value in _values(self._problem.domains[role] & ~ABSENT):
+                    for place, (target, _) in enumerate(self._problem.choice(role, value)[1]):
+                        if target in roles:
+                            yield role, value, place
+
+    def groups(self, constraints: Iterable[Constraint]) -> Iterable[Group]:
+        """Constraints put together by what package they are of, and of what they speak."""
+        found: dict[object, list[Constraint]] = {}
+        for constraint in constraints:
+            target = self._target(*constraint)
+            key = (constraint[0], tuple(self._problem.alternatives(target)) or target)
+            found.setdefault(key, []).append(constraint)
+        return map(tuple, found.values())
+
+    def _target(self, role: int, value: int, place: int) -> int:
+        return self._problem.choice(role, value)[1][place][0]
+
+
+class _Excerpt:
+    """A problem with some of its constraints only; what belongs to a `|` is always there."""
+
+    def __init__(self, problem: Problem, constraints: set[Constraint]) -> None:
+        self.domains = problem.domains
+        self._problem, self._constraints = problem, constraints
+
+    def ask(self, dependencies: Sequence[Dependency]) -> None:
+        self._problem.ask(dependencies)
+
+    def choice(self, role: int, value: int) -> Choice:
+        because, dependencies, needed = self._problem.choice(role, value)
+        if role == 0 or self._problem.names[role]:
+            kept = [each for place, each in enumerate(dependencies) if (role, value, place) in self._constraints]
+            dependencies = tuple(kept)
+            needed = tuple(
+                [target for target, values in kept if not values & ABSENT and self._problem.is_walked(target)]
+            )
+        return because, dependencies, needed
+
+
+def _values(values: int) -> Iterator[int]:
+    while values:
+        value = values & -values
+        yield value
+        values ^= value
