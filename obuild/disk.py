@@ -184,6 +184,8 @@ def _empty(fd: int, top: int, device: int, depth: int) -> None:
     for name, is_directory in found:
         try:
             _drop(fd, name, is_directory, top, device, depth)
+        except FileNotFoundError:
+            continue  # somebody else removes the same
         except PermissionError:
             os.fchmod(fd, 0o700)
             _drop(fd, name, is_directory, top, device, depth)

@@ -83,6 +83,20 @@ def test_removing_what_is_very_deep_or_wide(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_two_may_remove_the_same(tmp_path: Path) -> None:
+    for turn in range(20):
+        for number in range(40):
+            (tmp_path / f"tree/{number}/in").mkdir(parents=True)
+            (tmp_path / f"tree/{number}/file").touch()
+        threads = [threading.Thread(target=disk.remove_tree, args=(f"{tmp_path}/tree/{part}",)) for part in range(10)]
+        for thread in threads:
+            thread.start()
+        disk.remove_tree(f"{tmp_path}/tree")
+        for thread in threads:
+            thread.join()
+        assert os.listdir(tmp_path) == [], turn
+
+
 def test_removing_what_may_not_be_read(tmp_path: Path, can_own: None) -> None:
     # As a user without rights, for whom a mode of 000 is an obstacle.
     os.chmod(tmp_path, 0o777)

@@ -158,6 +158,8 @@ def test_the_log_is_heard_whole_by_who_comes_when_it_is_over(store: Store) -> No
     with store.new("a", follow=heard.append) as draft:
         assert draft.layer == store.get("a")
     assert heard == [b"all of it"]
+    with pytest.raises(StoreError, match="is not being written"):
+        os.listdir(draft.root)
 
 
 def test_who_waits_for_a_step_that_fails_makes_it(store: Store) -> None:
@@ -277,9 +279,11 @@ def test_a_store_can_be_moved(store: Store) -> None:
     add(store, "a", None, lambda root: (root / "x").write_text("1"))
     add(store, "b", "a", lambda root: os.rename(root / "x", root / "y"))
     before = whole(store, "b")
+    store.clean_up()
     os.rename(store.path, f"{store.path}-moved")
     moved = open_store(f"{store.kind}:{store.path}-moved")
     assert whole(moved, "b") == before
+    moved.clean_up()
     os.rename(moved.path, store.path)
 
 

@@ -51,7 +51,7 @@ class Draft:
     ) -> None:
         self.id, self.parents = id, parents
         self.layer: Layer | None = None
-        self.root = ""
+        self._root = ""
         self.path = f"{store.path}/tmp/{escape(id)}"
         self.meta: dict[str, Any] = {}
         self.env: tuple[tuple[str, str], ...] = ()
@@ -60,6 +60,13 @@ class Draft:
         self._scratch: Scratch | None = None
         self._holds: list[Lock] = []
         self._log = -1
+
+    @property
+    def root(self) -> str:
+        """The writable root file system. A finished layer has none, and "" would be the host's."""
+        if not self._root:
+            raise StoreError(f'layer "{self.id}" is not being written')
+        return self._root
 
     @property
     def log(self) -> str:
@@ -108,7 +115,7 @@ class Draft:
             self._store.get(parent)  # stamped after it is held: `prune` sees that it has been used since it looked
         boot.keep_synced(self._store.path)
         self._log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        self.root = self._store.backend.prepare(self.path, self._store.lowers(self.parents))
+        self._root = self._store.backend.prepare(self.path, self._store.lowers(self.parents))
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if self._scratch is None:
@@ -122,6 +129,7 @@ class Draft:
             if error is None:
                 raise self._store.explain(problem, f'can not finish layer "{self.id}"') from problem
         finally:
+            self._root = ""
             self._end()
 
     def _publish(self) -> None:
