@@ -52,8 +52,12 @@ class Builder:
         can not be done. The steps that ended well stay in the store whatever happens later.
         """
         token = (Cancel() if cancel is None else cancel).child()
-        with _deadline(self.options.timeout, token):
-            return Stage(self, reporter or Reporter(), token).build(spec, context)
+        stage = Stage(self, reporter or Reporter(), token)
+        try:
+            with _deadline(self.options.timeout, token):
+                return stage.build(spec, context)
+        finally:
+            stage.release()
 
     def sandbox(self) -> Sandbox:
         """The sandbox, opened when it is first wanted."""
@@ -88,7 +92,10 @@ class Builder:
                 found = draft.layer
                 if found is None:
                     draft.meta.update(facts)
-                    _fill(draft, fill, flight, Redactor(secrets))
+                    try:
+                        _fill(draft, fill, flight, Redactor(secrets))
+                    except OSError as error:
+                        raise self.store.explain(error, f'can not make the layer of "{facts["text"]}"') from error
             assert draft.layer is not None
             return draft.layer, found is None
 

@@ -260,8 +260,11 @@ class Index:
         if not self._path:
             return
         packed = marshal.dumps(data)
-        os.makedirs(os.path.dirname(self._path), exist_ok=True)
-        disk.write_atomic(f"{self._path}.{part}", hashlib.sha256(packed).digest() + packed)
+        try:
+            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            disk.write_atomic(f"{self._path}.{part}", hashlib.sha256(packed).digest() + packed)
+        except OSError:
+            pass  # a full disk, or a store that may only be read: the files are read again next time
 
 
 def fingerprint(found: Scan) -> str:

@@ -69,8 +69,11 @@ class Result:
             return known
         with self._store.view(self._layer) as tree:
             digest = Directory(tree, "").digest(op, into=into)
-        os.makedirs(self._index, exist_ok=True)
-        disk.write_atomic(path, digest.encode())
+        try:
+            os.makedirs(self._index, exist_ok=True)
+            disk.write_atomic(path, digest.encode())
+        except OSError:
+            pass  # a full disk, or a store that may only be read: it is taken again next time
         return digest
 
     @contextmanager

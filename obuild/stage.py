@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from obuild import spec as language
 from obuild.cancel import Cancel
 from obuild.copy import copy
-from obuild.errors import Cancelled, FetchError, LimitExceeded, ObuildError, StepFailed, nearest
+from obuild.errors import Cancelled, FetchError, LimitExceeded, ObuildError, StepFailed, StoreError, nearest
 from obuild.fetch import open_fetcher
 from obuild.sandbox import Limits, Mount, Process, SecretFile
 from obuild.source import Directory, Result
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from obuild.build import Builder, Fill
+    from obuild.disk import Lock
     from obuild.log import Reporter
     from obuild.spec import Op, Secret
     from obuild.store import Draft, Layer, Store
@@ -84,8 +85,8 @@ class Branch:
     """A nested build under way in its own thread; `layer` waits for its result."""
 
     def __init__(self, stage: Stage, spec: Spec, context: Context) -> None:
-        self.name = stage.name
-        self._stage, self._spec, self._context = stage, spec, context
+        self.name, self.stage = stage.name, stage
+        self._spec, self._context = spec, context
         self._over = Cancel()
         self._layer: Layer | None = None
         self._error: BaseException | None = None
@@ -98,7 +99,7 @@ class Branch:
 
     def _run(self, cancel: Cancel) -> None:
         try:
-            self._layer = self._stage.build(self._spec, self._context)
+            self._layer = self.stage.build(self._spec, self._context)
         except BaseException as error:  # noqa: BLE001 (it is raised where the result is wanted)
             self._error = error
             cancel.set(f'nested build "{self.name}" failed')
@@ -122,6 +123,7 @@ class Stage:
         self._builder, self.reporter, self.cancel = builder, reporter, cancel
         self.name = name
         self._options = builder.options
+        self._lock: Lock | None = None
 
     def build(self, spec: Spec, context: Context) -> Layer:
         """The stage's last layer."""
@@ -137,8 +139,16 @@ class Stage:
         except BaseException as error:  # noqa: BLE001 (what still runs has to end, whatever happened)
             raise self._stop(branches, error) from None
         finally:
+            for branch in branches:
+                branch.stage.release()
             self.reporter.close()
         return layer
+
+    def release(self) -> None:
+        """Let go of the stage's last layer: from now on it may be pruned."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
 
     def _start(self, spec: Spec, context: Context) -> list[Branch]:
         """Start every nested build; a later one waits for an earlier one only where it copies from it."""
@@ -287,20 +297,34 @@ class Stage:
     ) -> Layer:
         """The layer `id`: found, with its log said again, or made now."""
         self.cancel.check()
-        op, made, start = facts["op"], False, time.monotonic()
-        layer = self._builder.store.get(id)
-        if layer is None:
-            self.reporter.started(op, facts["text"])
-            try:
-                layer, made = self._builder.make(id, parents, fill, self, secrets, facts)
-            except StepFailed as error:
-                self.reporter.step(op, id, cached=False, status=error.status, seconds=time.monotonic() - start)
-                raise
-        else:
+        op, start = facts["op"], time.monotonic()
+        layer, made = None, False
+        while layer is None or not self._keep(layer):
+            layer = self._builder.store.get(id)
+            if layer is None:
+                self.reporter.started(op, facts["text"])
+                try:
+                    layer, made = self._builder.make(id, parents, fill, self, secrets, facts)
+                except StepFailed as error:
+                    self.reporter.step(op, id, cached=False, status=error.status, seconds=time.monotonic() - start)
+                    raise
+        if not made:
             _replay(layer, self.reporter)
         self.reporter.note(f'---> saved as "{layer.id}"' if made else f'---> using "{layer.id}" from cache')
         self.reporter.step(op, layer.id, cached=not made, status=0, seconds=time.monotonic() - start)
         return layer
+
+    def _keep(self, layer: Layer) -> bool:
+        """Keep a layer from being pruned while this stage stands on it; False when that has happened already."""
+        try:
+            lock = self._builder.store.hold(layer)
+        except StoreError as error:
+            if not error.temporary:
+                raise
+            return False
+        self.release()
+        self._lock = lock
+        return True
 
 
 @contextmanager

@@ -37,8 +37,11 @@ class Record:
 
     def save(self, found: dict[str, Any]) -> dict[str, Any]:
         """Remember `found` instead; returned for convenience."""
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        disk.write_atomic(self.path, json.dumps(found, indent=1, sort_keys=True).encode() + b"\n")
+        try:
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            disk.write_atomic(self.path, json.dumps(found, indent=1, sort_keys=True).encode() + b"\n")
+        except OSError:
+            pass  # a full disk, or a store that may only be read: the source is asked again next time
         return found
 
 

@@ -55,10 +55,14 @@ class Bundle:
 
     def __enter__(self) -> Bundle:
         line = f"{self._runtime} {self.state_root} {self.id}\n"
-        self.write("container", line.encode())
-        if self._beside is not None:
-            with open(f"{self._beside}/container", "w", encoding="utf-8") as file:
-                file.write(line)
+        try:
+            self.write("container", line.encode())
+            if self._beside is not None:
+                with open(f"{self._beside}/container", "w", encoding="utf-8") as file:
+                    file.write(line)
+        except OSError:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
