@@ -17,10 +17,12 @@ from __future__ import annotations
 
 from obuild.opam.solver.answer import NoSolution, Request, Solution, format_answer, parse_request
 from obuild.opam.solver.bulk import solve_all
+from obuild.opam.solver.chain import Explanation, Step, format_explanation, shown_explanation
 from obuild.opam.solver.fact import FactReader, fact_of
 from obuild.opam.solver.graph import build_map, build_order, closure, format_dot
-from obuild.opam.solver.pin import load_pins
+from obuild.opam.solver.pin import Pin, load_pins
 from obuild.opam.solver.recall import Memory, fingerprints
+from obuild.opam.solver.relation import Why, dependents, format_steps, why
 from obuild.opam.solver.rule import OPAM_VERSION, Rules, variable_table
 from obuild.opam.solver.solve import Solver
 from obuild.opam.solver.universe import DEV, Universe
@@ -29,41 +31,55 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from obuild.opam.opamfile import OpamFile
+    from obuild.opam.package import Package
     from obuild.opam.repo import Overlay, Repository
 
 __all__ = [
     "DEV",
     "OPAM_VERSION",
+    "Explanation",
     "FactReader",
     "Memory",
     "NoSolution",
+    "Pin",
     "Request",
     "Rules",
     "Solution",
     "Solver",
+    "Step",
     "Universe",
+    "Why",
     "build_map",
     "build_order",
     "closure",
+    "dependents",
     "fingerprints",
     "format_answer",
     "format_dot",
+    "format_explanation",
+    "format_steps",
     "load_pins",
     "open_solver",
     "parse_request",
+    "shown_explanation",
     "solve_all",
     "variable_table",
+    "why",
 ]
 
 
 def open_solver(
-    repository: Overlay | Repository, rules: Rules, *, cache: str = "", pins: Mapping[str, OpamFile] | None = None
+    repository: Overlay | Repository, rules: Rules, *, cache: str = "", pins: Mapping[str, Pin] | None = None
 ) -> tuple[Solver, FactReader]:
     """A solver over repositories, and what reads facts for it: `save` that at the end.
 
     `cache` is a directory for what is read from opam files, "" to keep nothing; `pins` are the user's own packages.
     """
     reader = FactReader(repository, cache)
-    facts = {name: fact_of(file) for name, file in (pins or {}).items()}
-    return Solver(Universe(repository.packages(), reader, rules, facts)), reader
+    pins = pins or {}
+    facts = {name: fact_of(pin.file) for name, pin in pins.items()}
+
+    def path(package: Package) -> str:
+        return pins[package.name].path if package.name in pins else repository.path(package)
+
+    return Solver(Universe(repository.packages(), reader, rules, facts), path), reader

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from obuild.opam.solver.answer import Request
     from obuild.opam.solver.recall import Memory
-    from obuild.opam.solver.solve import Solver
+    from obuild.opam.solver.solve import Report, Solver
 
 __all__ = ["solve_all"]
 
@@ -23,7 +23,7 @@ def solve_all(
     requests: Sequence[Request],
     *,
     memory: Memory | None = None,
-    report: bool = False,
+    report: Report = "",
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Solution | NoSolution]:
@@ -31,7 +31,7 @@ def solve_all(
 
     `progress` hears how many of the requests that have to be solved are, and how many these are.
     """
-    known = [memory.get(request, report=report) if memory else None for request in requests]
+    known = [memory.get(request, report) if memory else None for request in requests]
     unknown = [request for request, answer in zip(requests, known, strict=True) if answer is None]
 
     def solve(index: int) -> tuple[Any, ...]:
@@ -52,5 +52,5 @@ def solve_all(
                 found = [packages.get(key) or packages.setdefault(key, Package(*key)) for key in chosen]
                 answer = Solution(request, tuple(found), examined)
             if memory:
-                memory.put(answer)
+                memory.put(answer, report)
         yield answer

@@ -21,6 +21,7 @@ __all__ = ["Explanation", "Step", "explain_core", "format_explanation", "shown_e
 
 _VERBS = {
     "depends": ("needs", "need"),
+    "depopts": ("can use", "can use"),
     "conflicts": ("conflicts with", "conflict with"),
     "conflict-class": ("is of the conflict class", "are of the conflict class"),
 }

@@ -14,7 +14,7 @@ from obuild.opam.formula import atoms, meets, resolve_formula
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from typing import TypeAlias
+    from typing import Any, TypeAlias
 
     from obuild.opam.formula import Formula
     from obuild.opam.package import Package
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     BuildMap: TypeAlias = Mapping[Package, tuple[Package, ...]]
 
-__all__ = ["build_map", "build_order", "closure", "format_dot"]
+__all__ = ["build_map", "build_order", "chosen_atoms", "closure", "format_dot"]
 
 
 def build_map(universe: Universe, solution: Solution) -> BuildMap:
@@ -53,21 +53,21 @@ def _built_against(universe: Universe, package: Package, selected: Mapping[str, 
         for post in (False, True)
     )
     optional = {name for name, _ in atoms(depopts) if name in selected}
-    return (set(_chosen(needed, selected)) | optional) - (after - before)
+    return ({atom[1] for atom in chosen_atoms(needed, selected)} | optional) - (after - before)
 
 
-def _chosen(formula: Formula, selected: Mapping[str, Package]) -> Iterator[str]:
-    """The names in a formula, of alternatives those in the first that the selection meets."""
+def chosen_atoms(formula: Formula, selected: Mapping[str, Package]) -> Iterator[tuple[Any, ...]]:
+    """The atoms of a resolved formula, of alternatives those in the first that the selection meets."""
     match formula:
-        case ("atom", name, _):
-            yield name
+        case ("atom", *_):
+            yield formula
         case ("block", inner):
-            yield from _chosen(inner, selected)
+            yield from chosen_atoms(inner, selected)
         case ("and", *parts):
             for part in parts:
-                yield from _chosen(part, selected)
+                yield from chosen_atoms(part, selected)
         case ("or", *parts):
-            yield from _chosen(next(part for part in parts if _is_met(part, selected)), selected)
+            yield from chosen_atoms(next(part for part in parts if _is_met(part, selected)), selected)
 
 
 def _is_met(formula: Formula, selected: Mapping[str, Package]) -> bool:

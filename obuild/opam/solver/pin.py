@@ -9,17 +9,26 @@ from obuild.opam.opamfile import OpamFile
 from obuild.opam.package import Package, valid_name
 from obuild.opam.solver.universe import DEV
 from obuild.opam.syntax import parse
+from obuild.value import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["load_pins"]
+__all__ = ["Pin", "load_pins"]
 
 _SKIPPED = ("_build", "_opam")
 
 
-def load_pins(directories: Iterable[str]) -> dict[str, OpamFile]:
+@value
+class Pin:
+    """An opam file of the user, which stands for all versions of its package."""
+
+    path: str
+    file: OpamFile
+
+
+def load_pins(directories: Iterable[str]) -> dict[str, Pin]:
     """The files `NAME.opam` in directories and below, each as the version `dev` of its package, by name.
 
     What begins with a dot, `_build` and `_opam` are passed over, as day10 does. Raises `UsageError` for a directory
@@ -36,7 +45,7 @@ def load_pins(directories: Iterable[str]) -> dict[str, OpamFile]:
             other = places.setdefault(name, path)
             if not os.path.samefile(other, path):
                 raise UsageError(f'"{name}" is pinned to both "{other}" and "{path}"', hint="leave one of them out")
-    return {name: _load(Package(name, DEV), path) for name, path in sorted(places.items())}
+    return {name: Pin(path, _load(Package(name, DEV), path)) for name, path in sorted(places.items())}
 
 
 def _opam_files(directory: str) -> Iterator[str]:

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     from obuild.opam.repo import Overlay, Repository
     from obuild.opam.solver.rule import Rules
+    from obuild.opam.solver.solve import Report
     from obuild.opam.solver.universe import Universe
 
-    # The packages of a solution or None, the examined names as bits, the report.
-    Kept: TypeAlias = tuple[tuple[str, ...] | None, int, str]
+    # The packages of a solution or None, the examined names as bits, the reports by their kinds.
+    Kept: TypeAlias = tuple[tuple[str, ...] | None, int, dict[str, str]]
 
 __all__ = ["Memory", "fingerprints"]
 
@@ -54,34 +55,36 @@ class Memory:
         self._names: dict[str, int] = {name: place for place, name in enumerate(names)}
         changed = sum(1 << place for place, name in enumerate(names) if prints.get(name, b"") != old[place])
         self._answers: dict[str, Kept] = {
-            request: (packages, examined, report if state == self._state else "")
-            for request, (packages, examined, report) in answers.items()
+            request: (packages, examined, reports if state == self._state else {})
+            for request, (packages, examined, reports) in answers.items()
             if not examined & changed
         }
         self._fresh = bool(changed)
 
-    def get(self, request: Request, *, report: bool = False) -> Solution | NoSolution | None:
-        """The kept answer to a request, if there is one, and one with a report if that is wanted.
+    def get(self, request: Request, report: Report = "") -> Solution | NoSolution | None:
+        """The kept answer to a request, if there is one, with the report that is wanted.
 
         A report tells of more than what was examined, so it is only kept as long as nothing changes at all.
         """
         kept = self._answers.get(str(request))
-        if kept is None or (report and kept[0] is None and not kept[2]):
+        if kept is None:
             return None
-        packages, _, text = kept
-        if packages is None:
-            return NoSolution(request, text if report else "")
-        return Solution(request, tuple([Package(*package.split(".", 1)) for package in packages]))
+        packages, _, reports = kept
+        if packages is not None:
+            return Solution(request, tuple([Package(*package.split(".", 1)) for package in packages]))
+        if report and report not in reports:
+            return None
+        return NoSolution(request, reports[report] if report else "")
 
-    def put(self, answer: Solution | NoSolution) -> None:
-        """Keep an answer."""
+    def put(self, answer: Solution | NoSolution, report: Report = "") -> None:
+        """Keep an answer with its report of this kind."""
         examined = 0
         for name in answer.examined:
             examined |= 1 << self._names.setdefault(name, len(self._names))
         if isinstance(answer, Solution):
-            kept: Kept = (tuple(map(str, answer.packages)), examined, "")
+            kept: Kept = (tuple(map(str, answer.packages)), examined, {})
         else:
-            kept = (None, examined, answer.report)
+            kept = (None, examined, {report: answer.report} if report else {})
         self._answers[str(answer.request)] = kept
         self._fresh = True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from obuild.errors import UsageError, nearest
 from obuild.opam.package import Package, name_key
 from obuild.opam.solver.answer import NoSolution, Request, Solution
-from obuild.opam.solver.chain import explain_core
+from obuild.opam.solver.chain import explain_core, format_explanation
 from obuild.opam.solver.core import find_core
 from obuild.opam.solver.order import Order
 from obuild.opam.solver.problem import Problem
@@ -15,11 +15,14 @@ from obuild.opam.version import version_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from typing import Literal, TypeAlias
 
     from obuild.opam.solver.chain import Explanation
     from obuild.opam.solver.problem import Dependency
     from obuild.opam.solver.universe import Universe
+
+    Report: TypeAlias = Literal["", "0install", "short"]
 
 __all__ = ["Solver"]
 
@@ -30,8 +33,9 @@ class Solver:
     The compiler of the rules comes first in every request; a request that names it itself replaces its version.
     """
 
-    def __init__(self, universe: Universe) -> None:
-        self.universe = universe
+    def __init__(self, universe: Universe, path: Callable[[Package], str] = str) -> None:
+        """`path` gives the opam file of a package as explanations name it."""
+        self.universe, self.path = universe, path
         self._sessions: dict[tuple[bool, frozenset[str]], _Session] = {}
 
     def check(self, requests: Iterable[Request]) -> None:
@@ -56,24 +60,33 @@ class Solver:
             return f'no version "{version}" of "{name}"; {hint}'
         return ""
 
-    def solve(self, request: Request, *, report: bool = False) -> Solution | NoSolution:
-        """The best solution of a request, or that there is none, with opam-0install's `report` when that is wanted."""
+    def solve(self, request: Request, *, report: Report = "") -> Solution | NoSolution:
+        """The best solution of a request, or that there is none, with a report of the kind that is wanted.
+
+        "0install" is opam-0install's, letter by letter, "short" a text made of `explain`, "" none at all.
+        """
         session, dependencies = self._session(request)
         chosen = session.search.solve(dependencies)
         problem = session.problem
         names = {problem.names[problem.owners[role]] for role in session.search.examined}
         examined = frozenset(names - {""})
         if chosen is None:
-            return NoSolution(request, self._report(request, session) if report else "", examined)
+            return NoSolution(request, self.report(request, report) if report else "", examined)
         packages = [problem.package(role, value) for role, value in chosen if problem.names[role]]
         packages.sort(key=lambda package: name_key(package.name))
         return Solution(request, tuple(packages), examined)
 
-    def report(self, request: Request, *, verbose: bool = False) -> str:
-        """opam-0install's report on a request that has no solution."""
+    def report(self, request: Request, kind: Report = "0install", *, verbose: bool = False) -> str:
+        """A report on a request that has no solution; opam-0install's with all rejected candidates when `verbose`."""
+        if kind == "short":
+            return format_explanation(self.explain(request), self.path)
         session, dependencies = self._session(request)
         session.problem.ask(dependencies)
-        return self._report(request, session, verbose=verbose)
+        asked = {name: Package(name, version) for name, version in request.wanted if version}
+        compiler = self.universe.rules.compiler
+        if compiler:
+            asked.setdefault(compiler.name, compiler)
+        return format_report(session.problem, session.order, asked, verbose=verbose)
 
     def explain(self, request: Request) -> Explanation:
         """The shortest reason found why a request has no solution."""
@@ -81,13 +94,6 @@ class Solver:
         session.search.solve(dependencies)
         core = find_core(session.problem, dependencies, session.search.examined | {0})
         return explain_core(session.problem, request, core)
-
-    def _report(self, request: Request, session: _Session, *, verbose: bool = False) -> str:
-        asked = {name: Package(name, version) for name, version in request.wanted if version}
-        compiler = self.universe.rules.compiler
-        if compiler:
-            asked.setdefault(compiler.name, compiler)
-        return format_report(session.problem, session.order, asked, verbose=verbose)
 
     def _session(self, request: Request) -> tuple[_Session, list[Dependency]]:
         """The problem that a request belongs to, and its dependencies there."""

@@ -22,6 +22,7 @@ __all__ = ["DEV", "Universe"]
 
 DEV = "dev"
 """The version of packages that are not of a repository but in a directory of the user's."""
+_DEV_KEY = version_key(DEV)
 
 
 class Universe:
@@ -105,5 +106,5 @@ class Universe:
             "with-test": tested and self.rules.with_test,
             "with-doc": tested and self.rules.with_doc,
             "with-dev-setup": False,
-            "dev": version == DEV,
+            "dev": version_key(version) == _DEV_KEY,
         }
