@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -194,6 +195,27 @@ def test_a_disk_with_no_room_at_all_from_the_start(small: House) -> None:
 
 
 # Many at once.
+
+
+def test_a_layer_that_the_kernel_has_not_let_go_of_yet(house: House) -> None:
+    """The mounts of a dead container, and of a killed obuild, are taken down a little after their last process."""
+    layer, _ = house.build(stage(sh("echo 1 > /one")))
+    busy, work = str(house.folder / "busy"), str(house.folder / "work")
+    os.mkdir(busy)
+    os.mkdir(work)
+    kernel.private_mounts()
+    kernel.mount_overlay(busy, house.open().lowers(layer.parents), layer.fs, work)
+
+    def let_go() -> None:
+        kernel.private_mounts()
+        time.sleep(0.2)
+        kernel.unmount(busy)
+
+    thread = threading.Thread(target=let_go)
+    thread.start()
+    second, _ = house.build(stage(sh("echo 1 > /one"), sh("echo 2 > /two")))
+    thread.join()
+    assert house.read(second, "/one", "/two") == "1\n2\n"
 
 
 def test_pruning_while_others_build(house: House) -> None:

@@ -97,7 +97,7 @@ class Overlay:
     def _mount(self, root: str, lowers: Sequence[str], upper: str = "", work: str = "") -> None:
         try:
             kernel.private_mounts()
-            _retry(lambda: kernel.mount_overlay(root, lowers, upper, work))
+            _retry(lambda: _mount_once(root, lowers, upper, work))
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise
@@ -105,6 +105,17 @@ class Overlay:
             if error.errno in (errno.EPERM, errno.EACCES):
                 hint = 'run it as root, or use a "copy:" store'
             raise StoreError(f'can not mount an overlay at "{root}": {error.strerror}', hint=hint) from error
+
+
+def _mount_once(root: str, lowers: Sequence[str], upper: str, work: str) -> None:
+    try:
+        kernel.mount_overlay(root, lowers, upper, work)
+    except OSError as error:
+        if error.errno == errno.EBUSY and work:
+            # The kernel has marked it as that of a volatile overlay before it gave up, and takes no such one again.
+            remove_tree(work)
+            os.mkdir(work)
+        raise
 
 
 def _retry(call: Callable[[], None]) -> None:
