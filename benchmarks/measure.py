@@ -27,7 +27,8 @@ class Row:
 def run(argv: list[str], *, status: int = 0, env: dict[str, str] | None = None, cwd: str | None = None) -> float:
     """Seconds that a program takes, which must end with `status`."""
     start = time.perf_counter()
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd=cwd)
+    pipe = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(argv, env=env, cwd=cwd, check=False, **pipe)
     seconds = time.perf_counter() - start
     if done.returncode != status:
         raise SystemExit(f"{argv} ended with {done.returncode}:\n{done.stdout.decode(errors='replace')[-2000:]}")
@@ -54,7 +55,8 @@ class Table:
     def add(self, row: Row, beside: Row | None = None, bar: str = "") -> None:
         """One line; the ratio is of medians, `row` over `beside`."""
         ratio = f"{row.median / beside.median:.2f}x {beside.name}" if beside else ""
-        print(f"| {row.name} | {len(row.seconds)} | {_show(min(row.seconds))} | {_show(row.median)} | {ratio} | {bar} |", flush=True)
+        least, middle = _show(min(row.seconds)), _show(row.median)
+        print(f"| {row.name} | {len(row.seconds)} | {least} | {middle} | {ratio} | {bar} |", flush=True)
 
 
 def _show(seconds: float) -> str:

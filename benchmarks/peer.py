@@ -44,15 +44,15 @@ def peers() -> Iterator[list[Peer]]:
     """Those that are installed, with the base image loaded; Docker's engine runs for the time of the block."""
     found = []
     if shutil.which("buildah"):
-        subprocess.run(f"buildah rmi {BASE} >/dev/null 2>&1; buildah import --help >/dev/null 2>&1", shell=True)
-        script = f"c=$(buildah from scratch) && buildah add -q $c {rootfs()} / && buildah commit -q $c {BASE} && buildah rm $c"
-        subprocess.run(["sh", "-c", script], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["buildah", "rmi", BASE], check=False, capture_output=True)
+        script = "c=$(buildah from scratch) && buildah add -q $c $1 / && buildah commit -q $c $2 && buildah rm $c"
+        subprocess.run(["sh", "-c", script, "sh", rootfs(), BASE], check=True, stdout=subprocess.DEVNULL)
         options = ["--layers", "--network", "none", "--runtime", shutil.which("runc") or "runc"]
         found.append(Peer("buildah", ["buildah", "bud", *options, "-q", "-t", "obuild-bench"], {}))
     if not shutil.which("dockerd"):
         yield found
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         socket = f"unix://{folder}/docker.sock"
         argv = ["dockerd", "-H", socket, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/run"]
         argv += ["-p", f"{folder}/pid", "--bridge=none", "--iptables=false"]
@@ -61,7 +61,7 @@ def peers() -> Iterator[list[Peer]]:
         try:
             docker = ["/usr/bin/docker", "-H", socket]
             for _ in range(100):
-                if not subprocess.run([*docker, "info"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+                if not subprocess.run([*docker, "info"], check=False, capture_output=True).returncode:
                     break
                 time.sleep(0.3)
             subprocess.run([*docker, "import", rootfs(), BASE], check=True, stdout=subprocess.DEVNULL)
