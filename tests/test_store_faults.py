@@ -179,7 +179,7 @@ def test_a_store_that_is_only_read(store: Store) -> None:
 
 def test_a_process_that_still_writes_stops_the_layer(store: Store) -> None:
     if store.kind != "overlay":
-        pytest.skip("only a mount shows that something is still in it")
+        pytest.skip("does not apply: only a mount shows that something is still in it")
     add(store, "base")
     with pytest.raises(StoreError, match=r'can not finish layer "a".*busy'), store.new("a", ("base",)) as draft:
         busy = open(f"{draft.root}/x", "w")  # noqa: SIM115 (it has to outlive the block)

@@ -202,7 +202,7 @@ def test_findings_and_repairs(store: Store, harm: str, message: str, left: set[s
 
 def test_a_layer_that_lost_or_gained_something_is_found(store: Store) -> None:
     if store.kind == "btrfs":
-        pytest.skip("btrfs itself checks its data")
+        pytest.skip("does not apply: btrfs itself checks its data")
     tree(store)
     Path(store.path, "steps/b/fs/extra").touch()
     assert [finding.path for finding in store.fsck()] == ["steps/b"]
@@ -255,7 +255,7 @@ def test_a_container_of_a_dead_process_is_killed(store: Store, tmp_path: Path) -
 
 def test_layers_put_together_go_with_the_last_of_them(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     if not store.backend.stacked:
-        pytest.skip("only layers that are stacked are put together")
+        pytest.skip("does not apply: only layers that are stacked are put together")
     monkeypatch.setattr(chain, "SPAN", 2)
     for number in range(8):
         add(store, f"s{number}", f"s{number - 1}" if number else None)
