@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from obuild import system
 from obuild.cli.option import read
 from obuild.errors import ObuildError
 
@@ -44,6 +45,10 @@ COMMANDS = {
 }
 """Every command and the module of this package that has it: only that one is imported."""
 
+PASSED = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
+PASSED += ("SSL_CERT_DIR", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG")
+"""Variables of the caller that the programs which obuild starts on the host get too, and no step ever does."""
+
 GROUPS = {"opam": "Read opam repositories: list, show, compare and solve packages, compute build-ids."}
 """Words that come before a command's own name."""
 
@@ -60,6 +65,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status (design: 0, 1, 2, 3, 4, 130, and 70 for a bug)."""
     words = sys.argv[1:] if words is None else words
     os.umask(0o022)  # what obuild makes in a layer must not depend on the caller
+    system.ENVIRONMENT.update((name, os.environ[name]) for name in PASSED if name in os.environ)
     try:
         depth = 2 if words and words[0] in GROUPS else 1
         name = " ".join(words[:depth])
