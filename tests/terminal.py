@@ -22,7 +22,9 @@ class Terminal:
     def __init__(self, command: Sequence[str], *, columns: int = 80, env: dict[str, str] | None = None) -> None:
         self._own, other = pty.openpty()
         self.size(columns)
-        whole = {**os.environ, "TERM": "xterm-256color", **(env or {})}
+        # A worker of pytest-xdist has COLUMNS set, which would count for more than the terminal's own width.
+        outer = {name: text for name, text in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        whole = {**outer, "TERM": "xterm-256color", **(env or {})}
         self.process = subprocess.Popen(
             [sys.executable, "-c", TAKE, *command], stdin=other, stdout=other, stderr=other, start_new_session=True,
             env=whole,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Constraint: TypeAlias = tuple[int, int, int]
     Group: TypeAlias = tuple[Constraint, ...]
 
-__all__ = ["Constraint", "find_core"]
+__all__ = ["find_core"]
 
 
 def find_core(problem: Problem, dependencies: Sequence[Dependency], support: set[int]) -> list[Constraint]:
