@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from obuild.opam.formula import atoms
 from obuild.opam.package import Package, name_key
+from obuild.opam.solver.problem import REQUEST
 from obuild.opam.solver.text import format_formula
 from obuild.opam.version import version_key
-from obuild.value import value
+from obuild.value import replace, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,17 +52,32 @@ class Step:
 class Explanation:
     """Steps that leave a request no solution, of which none can be left out, from the packages asked for onwards.
 
-    `asked` are the packages of the request, and of the compiler, as far as they matter.
+    `compiler` is that of the rules if it matters, else "". `missing` tells what of the two can not be had at all.
     """
 
     request: Request
-    asked: tuple[str, ...]
+    compiler: str
     steps: tuple[Step, ...]
+    missing: tuple[str, ...] = ()
 
 
 def explain_core(problem: Problem, request: Request, core: Sequence[Constraint]) -> Explanation:
     """The explanation that the constraints of a core give."""
-    asked = [_asked(problem, place) for role, _, place in core if role == 0]
+    asked = [problem.choice(0, REQUEST)[1][place] for role, _, place in core if role == 0]
+    compiler = problem.universe.rules.compiler
+    texts = {name: f"{name}.{version}" if version else name for name, version in request.wanted}
+    matters = compiler and compiler.name not in texts and compiler.name in [problem.names[role] for role, _ in asked]
+    texts |= {compiler.name: str(compiler)} if compiler and matters else {}
+    return Explanation(
+        request,
+        str(compiler) if matters else "",
+        tuple(_onwards(_steps(problem, core), list(texts))),
+        tuple([f'"{texts[problem.names[role]]}": {_absence(problem, role)}' for role, values in asked if not values]),
+    )
+
+
+def _steps(problem: Problem, core: Sequence[Constraint]) -> list[Step]:
+    """What the constraints say, with the versions put together that say the same."""
     steps: dict[tuple[str, str, str], Step] = {}
     for role, bit, place in core:
         if role:
@@ -69,15 +85,15 @@ def explain_core(problem: Problem, request: Request, core: Sequence[Constraint])
             key = (package.name, step.field, step.subject)
             packages = steps[key].packages if key in steps else ()
             newest = tuple(sorted({*packages, package}, key=lambda each: version_key(each.version), reverse=True))
-            steps[key] = Step(newest, step.field, step.subject, step.names, step.note)
-    return Explanation(request, tuple(dict.fromkeys(asked)), tuple(_onwards(list(steps.values()), asked)))
+            steps[key] = replace(step, packages=newest)
+    return list(steps.values())
 
 
-def _asked(problem: Problem, place: int) -> str:
-    role, values = problem.choice(0, 2)[1][place]
-    name = problem.names[role]
-    single = values and not values & (values - 1)
-    return f"{name}.{problem.version(role, values)}" if single else name
+def _absence(problem: Problem, role: int) -> str:
+    """Why a version that is asked for can not be chosen."""
+    if problem.universe.is_avoided(problem.names[role]) and not problem.versions(role):
+        return "all versions of it are to be avoided"
+    return "it is not available on this platform"
 
 
 def _step(problem: Problem, role: int, bit: int, place: int) -> Step:
@@ -114,17 +130,15 @@ def _missing(problem: Problem, name: str) -> str:
 
 def _onwards(steps: list[Step], asked: Sequence[str]) -> Iterator[Step]:
     """The steps in the order in which one comes to their packages, beginning with those asked for."""
-    names = [text.partition(".")[0] for text in asked]
-    reached = dict.fromkeys(reversed(names))
+    reached = dict.fromkeys(asked)
     while steps:
-        here = [step for step in steps if step.packages[0].name in reached]
-        here = here or sorted(steps, key=lambda step: name_key(step.packages[0].name))
-        first = next(
-            step for name in [*reached, here[0].packages[0].name] for step in here if step.packages[0].name == name
-        )
-        steps.remove(first)
-        reached.update(dict.fromkeys(first.names))
-        yield first
+        names = {step.packages[0].name for step in steps}
+        # What is only of a conflict class is reached by nothing.
+        name = next((name for name in reached if name in names), min(names, key=name_key))
+        for step in [step for step in steps if step.packages[0].name == name]:
+            steps.remove(step)
+            reached.update(dict.fromkeys(step.names))
+            yield step
 
 
 def format_explanation(explanation: Explanation, path: Callable[[Package], str]) -> str:
@@ -132,9 +146,9 @@ def format_explanation(explanation: Explanation, path: Callable[[Package], str])
 
     Where many versions of a package say much the same of the same packages, one of them speaks for all.
     """
-    wanted = str(explanation.request)
-    given = [f'"{text}"' for text in explanation.asked if text not in wanted.split(" ")]
-    lines = [f'no solution for "{wanted}"' + (f" with {' and '.join(given)}" if given else "")]
+    compiler = f' with "{explanation.compiler}"' if explanation.compiler else ""
+    lines = [f'no solution for "{explanation.request}"{compiler}']
+    lines += [f"  {text}" for text in explanation.missing]
     for steps in _alike(explanation.steps):
         packages = [package for step in steps for package in step.packages]
         newest = max(packages, key=lambda package: version_key(package.version))
@@ -177,7 +191,12 @@ def shown_explanation(explanation: Explanation, path: Callable[[Package], str]) 
         }
         for step in explanation.steps
     ]
-    return {"package": str(explanation.request), "asked": list(explanation.asked), "steps": steps}
+    return {
+        "package": str(explanation.request),
+        **({"compiler": explanation.compiler} if explanation.compiler else {}),
+        **({"missing": list(explanation.missing)} if explanation.missing else {}),
+        "steps": steps,
+    }
 
 
 def _versions(packages: Sequence[Package]) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from obuild.opam.solver.problem import ABSENT
 from obuild.opam.solver.trail import Clause
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
-    from obuild.opam.solver.trail import Trail
+    from obuild.opam.solver.trail import Literal, Trail
 
 __all__ = ["examine", "learn"]
 
@@ -35,12 +34,12 @@ def learn(trail: Trail, failed: int) -> tuple[Clause, int]:
     return Clause([], support), 0
 
 
-def examine(trail: Trail, roles: Sequence[int]) -> set[int]:
-    """The roles whose candidates are to blame that each of `roles` has its value, and not a better one."""
+def examine(trail: Trail, gone: Iterable[Literal]) -> set[int]:
+    """The roles that it follows from that values are gone from the domains of roles."""
     wanted: dict[int, int] = {}
     support: set[int] = set()
-    for role in roles:
-        trail.trace(role, (trail.domains[role] - 1) & ~ABSENT, wanted, support)
+    for role, values in gone:
+        trail.trace(role, values, wanted, support)
     seen: set[int] = set()
     while wanted:
         event, _ = wanted.popitem()

@@ -9,7 +9,7 @@ under its git blob id and serve every repository that has the same file.
 
 from __future__ import annotations
 
-from obuild.errors import OpamError
+from obuild.errors import OpamError, Problem
 from obuild.opam.cache import Cache, Draft
 from obuild.opam.package import Package
 
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     Fact: TypeAlias = tuple[Formula, Formula, Formula, Filter, tuple[str, ...], bool]
     Facts: TypeAlias = Callable[[str, str], Fact | None]
 
-__all__ = ["FactReader", "fact_of"]
+__all__ = ["LEVEL", "FactReader", "fact_of"]
+
+LEVEL = "2.5"
+"""The opam that files are read like, which decides what is too new to be read."""
 
 
 def fact_of(file: OpamFile) -> Fact:
@@ -53,10 +56,19 @@ class FactReader:
         fact: Fact | None = self._table.get(blob)
         if fact is None:
             try:
-                fact = self._read[blob] = fact_of(self._repository.opam(package))
+                fact = fact_of(self._opam(package))
             except OpamError as error:
                 self.unreadable[package] = error
+            else:
+                self._read[blob] = fact
         return fact
+
+    def _opam(self, package: Package) -> OpamFile:
+        file = self._repository.opam(package)
+        refusal = file.refusal(LEVEL)
+        if refusal:
+            raise OpamError([Problem(refusal, self._repository.path(package))])
+        return file
 
     def save(self) -> None:
         """Keep what was read from opam files for the next time."""

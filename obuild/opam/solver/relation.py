@@ -54,11 +54,11 @@ def _uses(universe: Universe, package: Package, name: str, version: str, optiona
 class Why:
     """Why a package is in a solution: the shortest chain from what was asked for, and all that need it directly.
 
-    Without a chain, it is not.
+    The chain is empty for what was asked for itself, and None when the package is not in the solution.
     """
 
     package: str
-    chain: tuple[Step, ...]
+    chain: tuple[Step, ...] | None
     users: tuple[Step, ...]
 
 
@@ -70,14 +70,14 @@ def why(universe: Universe, solution: Solution, name: str) -> Why:
     steps = {package: list(_needs(universe, package, selected, package.name in asked)) for package in solution.packages}
     users = tuple([step for package in solution.packages for step in steps[package] if name in step.names])
     agenda = [*asked, *([compiler.name] if compiler and compiler.name not in asked else [])]
-    reached: dict[str, tuple[Step, ...]] = {each: () for each in agenda}
+    reached: dict[str, tuple[Step, ...]] = dict.fromkeys(agenda, ())
     for each in agenda:
         for step in steps[selected[each]]:
             (target,) = step.names
             if target not in reached:
                 reached[target] = (*reached[each], step)
                 agenda.append(target)
-    return Why(str(selected.get(name, name)), reached.get(name, ()), users)
+    return Why(str(selected.get(name, name)), reached.get(name), users)
 
 
 def _needs(universe: Universe, package: Package, selected: dict[str, Package], tested: bool) -> Iterator[Step]:

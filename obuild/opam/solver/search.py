@@ -75,11 +75,12 @@ class Search:
         # The level before the request's own decision, -1 when that is not made; whether it comes before the facts.
         self._request = -1
         self._request_first = False
+        # The roles that it follows from that the facts can not hold together, None as long as they can.
+        self._impossible: set[int] | None = None
         self._trail.grow(problem.domains)
         for role, values in facts:
-            if self._trail.domains[role] & ~values:
-                self._trail.remove(role, ~values, ())
-        self._impossible = not self._settle()
+            if not self._trail.narrow(role, values, ()):
+                self._impossible = {role}
 
     def solve(self, dependencies: Sequence[Dependency]) -> list[tuple[int, int]] | None:
         """The best way to meet the dependencies, or None: roles with their values in the order of the walk.
@@ -89,13 +90,14 @@ class Search:
         self._problem.ask(dependencies)
         self._trail.grow(self._problem.domains)
         self._request_first = False
-        self.examined = set()
         if not self._trail.levels:
             self._begin([role for role, _ in self._facts])
-        solved = not self._impossible and self._run()
+        self.examined = set(self._impossible or ())
+        solved = self._impossible is None and self._run()
         found = [(role, self._trail.domains[role]) for role in self._walked] if solved else None
         if solved:
-            self.examined = examine(self._trail, self._walked)
+            better = [(role, (self._trail.domains[role] - 1) & ~ABSENT) for role in self._walked]
+            self.examined = examine(self._trail, better)
         self.examined.update([role for role, _ in (*self._facts, *dependencies)])
         self._finish()
         return found
@@ -105,6 +107,9 @@ class Search:
         while True:
             failed = self._propagate()
             if failed < 0:
+                if not self._trail.levels:
+                    self._trail.settle()
+                    self._drawn = 0
                 role = self._walk()
                 if role < 0:
                     return True
@@ -126,7 +131,7 @@ class Search:
                 if len(domains) < len(problem.domains):
                     trail.grow(problem.domains)
                 for target, values in dependencies:
-                    if domains[target] & ~values and not trail.remove(target, ~values, because):
+                    if domains[target] & ~values and not trail.narrow(target, values, because):
                         return target
             failed = self._watches.consult(role)
             if failed >= 0:
@@ -184,7 +189,7 @@ class Search:
                 reason = ((target, values),)
                 if not trail.base[target] & values:
                     trail.lose(role, value, trail.support(role, reason))
-                trail.remove(role, value, reason)
+                trail.narrow(role, ~value, reason)
                 return False
         return True
 
@@ -208,11 +213,12 @@ class Search:
             self.examined = self._trail.support(-1, ((0, REQUEST),))
             return self._restart()
         self.conflicts += 1
-        clause, level = learn(self._trail, failed)
-        self.examined = set(clause.support)
+        clause, level = learn(self._trail, failed) if self._trail.levels else (Clause([], set()), 0)
         if not clause.literals:
-            self._impossible = True
+            self._impossible = examine(self._trail, [(failed, -1)])
+            self.examined = set(self._impossible)
             return False
+        self.examined = set(clause.support)
         self._keep(clause)
         role, values = clause.literals[0]
         if role == 0:
@@ -220,7 +226,7 @@ class Search:
         if len(clause.literals) == 1:
             return self._conclude(clause)
         self._back(level)
-        self._trail.remove(role, ~values, clause)
+        self._trail.narrow(role, values, clause)
         return True
 
     def _restart(self) -> bool:
@@ -250,21 +256,12 @@ class Search:
             self._trail.domains[role] &= values
             return True
         self._back(0)
-        self._trail.remove(role, ~values, clause)
-        return self._settle()
-
-    def _settle(self) -> bool:
-        """Make what follows before any decision hold for ever; whether that is possible."""
-        possible = self._propagate() < 0
-        self._trail.settle()
-        self._drawn = 0
-        self._impossible = not possible
-        return possible
+        return self._trail.narrow(role, values, clause) or self._resolve(role)
 
     def _finish(self) -> None:
         """Forget the request, but not what was chosen for the facts."""
         self._back(len(self._trail.levels) if self._request < 0 else self._request)
-        if self._trail.last[0] >= 0 or self._impossible:
+        if self._trail.last[0] >= 0 or self._impossible is not None:
             self._back(0)
         for clause in self._temporary:
             self._watches.drop(clause)

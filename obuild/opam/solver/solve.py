@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Report: TypeAlias = Literal["", "0install", "short"]
 
-__all__ = ["Solver"]
+__all__ = ["Session", "Solver"]
 
 
 class Solver:
@@ -36,7 +36,7 @@ class Solver:
     def __init__(self, universe: Universe, path: Callable[[Package], str] = str) -> None:
         """`path` gives the opam file of a package as explanations name it."""
         self.universe, self.path = universe, path
-        self._sessions: dict[tuple[bool, frozenset[str]], _Session] = {}
+        self._sessions: dict[tuple[bool, frozenset[str]], Session] = {}
 
     def check(self, requests: Iterable[Request]) -> None:
         """Raise `UsageError` with all packages of requests, and the compiler, that no repository has."""
@@ -65,7 +65,7 @@ class Solver:
 
         "0install" is opam-0install's, letter by letter, "short" a text made of `explain`, "" none at all.
         """
-        session, dependencies = self._session(request)
+        session, dependencies = self.session(request)
         chosen = session.search.solve(dependencies)
         problem = session.problem
         names = {problem.names[problem.owners[role]] for role in session.search.examined}
@@ -80,7 +80,7 @@ class Solver:
         """A report on a request that has no solution; opam-0install's with all rejected candidates when `verbose`."""
         if kind == "short":
             return format_explanation(self.explain(request), self.path)
-        session, dependencies = self._session(request)
+        session, dependencies = self.session(request)
         session.problem.ask(dependencies)
         asked = {name: Package(name, version) for name, version in request.wanted if version}
         compiler = self.universe.rules.compiler
@@ -90,12 +90,12 @@ class Solver:
 
     def explain(self, request: Request) -> Explanation:
         """The shortest reason found why a request has no solution."""
-        session, dependencies = self._session(request)
+        session, dependencies = self.session(request)
         session.search.solve(dependencies)
         core = find_core(session.problem, dependencies, session.search.examined | {0})
         return explain_core(session.problem, request, core)
 
-    def _session(self, request: Request) -> tuple[_Session, list[Dependency]]:
+    def session(self, request: Request) -> tuple[Session, list[Dependency]]:
         """The problem that a request belongs to, and its dependencies there."""
         rules = self.universe.rules
         names = frozenset([name for name, _ in request.wanted])
@@ -103,7 +103,7 @@ class Solver:
         tested = names if rules.with_test or rules.with_doc else frozenset()
         asked = frozenset(filter(self.universe.is_avoided, names))
         key = (compiler is not None, asked | tested)
-        session = self._sessions.get(key) or _Session(self.universe, compiler, asked, tested)
+        session = self._sessions.get(key) or Session(self.universe, compiler, asked, tested)
         if not key[1]:
             self._sessions[key] = session
         wanted = list(request.wanted)
@@ -113,8 +113,8 @@ class Solver:
         return session, [*session.facts, *[session.dependency(name, version) for name, version in wanted]]
 
 
-class _Session:
-    """A problem with a compiler, and what was learnt about it so far."""
+class Session:
+    """A problem with a compiler, and what was learnt of it so far."""
 
     def __init__(
         self, universe: Universe, compiler: Package | None, asked: frozenset[str], tested: frozenset[str]

@@ -53,9 +53,9 @@ class Trail:
         self.base += fresh
         self.last += [-1] * len(fresh)
 
-    def remove(self, role: int, values: int, reason: Reason) -> bool:
-        """Remove values from the domain of a role that has some of them; whether others are left."""
-        removed = self.domains[role] & values
+    def narrow(self, role: int, values: int, reason: Reason) -> bool:
+        """Remove all but `values` from the domain of a role; whether some are left."""
+        removed = self.domains[role] & ~values
         self.domains[role] ^= removed
         self._before.append(self.last[role])
         self.last[role] = len(self.roles)
@@ -67,7 +67,7 @@ class Trail:
     def decide(self, role: int, value: int) -> None:
         """Begin a level by giving a role a value."""
         self.levels.append(len(self.roles))
-        self.remove(role, ~value, ())
+        self.narrow(role, value, ())
 
     def level(self, event: int) -> int:
         """The number of decisions up to an event."""

@@ -43,7 +43,7 @@ class Watches:
                 literals[0], literals[1] = literals[1], literals[0]
             if not self._move(watch):
                 target, values = literals[0]
-                if domains[target] & ~values and not self._trail.remove(target, ~values, watch[1]):
+                if domains[target] & ~values and not self._trail.narrow(target, values, watch[1]):
                     return target
         return -1
 
