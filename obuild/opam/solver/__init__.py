@@ -15,8 +15,8 @@
 
 from __future__ import annotations
 
-from obuild.opam.solver.answer import NoSolution, Request, Solution, format_answer, parse_request
-from obuild.opam.solver.bulk import solve_all
+from obuild.opam.solver.answer import NoSolution, Request, Solution, format_answer, load_requests, parse_request
+from obuild.opam.solver.bulk import everything, solve_all
 from obuild.opam.solver.chain import Explanation, Step, format_explanation, shown_explanation
 from obuild.opam.solver.fact import FactReader, fact_of
 from obuild.opam.solver.graph import build_map, build_order, closure, format_dot
@@ -53,12 +53,14 @@ __all__ = [
     "build_order",
     "closure",
     "dependents",
+    "everything",
     "fingerprints",
     "format_answer",
     "format_dot",
     "format_explanation",
     "format_steps",
     "load_pins",
+    "load_requests",
     "open_solver",
     "parse_request",
     "shown_explanation",

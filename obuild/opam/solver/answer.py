@@ -11,7 +11,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["NoSolution", "Request", "Solution", "format_answer", "parse_request"]
+__all__ = [
+    "NoSolution",
+    "Request",
+    "Solution",
+    "format_answer",
+    "load_requests",
+    "parse_request",
+    "parse_requests",
+]
 
 
 @value
@@ -53,6 +61,54 @@ def parse_request(text: str) -> Request:
     if dot and not valid_version(version):
         raise UsageError(f'"{version}" in "{text}" is not a version')
     return Request(((name, version),))
+
+
+def parse_requests(text: str, path: str) -> tuple[Request, ...]:
+    """The requests of a file: one a line, with `#` comments, or the JSON of `day10 list`, `{"packages": [...]}`.
+
+    Raises `UsageError` with all lines that are none.
+    """
+    words = _json_words(text, path) if text.lstrip().startswith("{") else _line_words(text)
+    found: list[Request] = []
+    problems: list[str] = []
+    for place, word in words:
+        try:
+            found.append(parse_request(word))
+        except UsageError as error:
+            problems.append(f"{path}:{place}: {error}" + (f"; {error.hint}" if error.hint else ""))
+    if problems:
+        raise UsageError("\n".join(problems))
+    return tuple(found)
+
+
+def _line_words(text: str) -> list[tuple[int, str]]:
+    lines = enumerate(text.splitlines(), 1)
+    return [(number, word) for number, line in lines if (word := line.partition("#")[0].strip())]
+
+
+def _json_words(text: str, path: str) -> list[tuple[int, str]]:
+    import json
+
+    try:
+        packages = json.loads(text)["packages"]
+    except (ValueError, KeyError):
+        packages = None
+    if not isinstance(packages, list) or not all(isinstance(word, str) for word in packages):
+        raise UsageError(
+            f'"{path}" is not a list of packages', hint='write one a line, or {"packages": ["NAME.VERSION"]}'
+        )
+    return list(enumerate(packages, 1))
+
+
+def load_requests(path: str) -> tuple[Request, ...]:
+    """The requests in the file at `path`. Raises `UsageError` when it can not be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise UsageError(f'can not read the package list "{path}": {reason}') from None
+    return parse_requests(text, path)
 
 
 def format_answer(answer: Solution | NoSolution, plan: Mapping[Package, Sequence[Package]] | None = None) -> str:

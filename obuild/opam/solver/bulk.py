@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from obuild.opam.package import Package
-from obuild.opam.solver.answer import NoSolution, Solution
+from obuild.opam.package import Package, name_key
+from obuild.opam.solver.answer import NoSolution, Request, Solution
 from obuild.opam.solver.spread import spread
 
 TYPE_CHECKING = False
@@ -11,11 +11,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
-    from obuild.opam.solver.answer import Request
     from obuild.opam.solver.recall import Memory
     from obuild.opam.solver.solve import Report, Solver
+    from obuild.opam.solver.universe import Universe
 
-__all__ = ["solve_all"]
+__all__ = ["everything", "solve_all"]
+
+
+def everything(universe: Universe, *, all_versions: bool = False) -> tuple[Request, ...]:
+    """A request for the newest version of each package that is available, or for each one."""
+    versions = {name: universe.available(name) for name in sorted(universe.packages, key=name_key)}
+    return tuple(
+        [
+            Request(((name, each),))
+            for name, found in versions.items()
+            for each in (found if all_versions else found[:1])
+        ]
+    )
 
 
 def solve_all(

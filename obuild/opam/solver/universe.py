@@ -67,6 +67,11 @@ class Universe:
         """Whether all versions of a name that are available are to be avoided."""
         return not self.candidates(name) and self._candidates[name][1]
 
+    def available(self, name: str) -> tuple[str, ...]:
+        """All versions of a name that are available, those to be avoided, too, and the newest in front."""
+        self.candidates(name)
+        return tuple(sorted(self._candidates[name][0], key=version_key, reverse=True))
+
     def _order(self, name: str) -> tuple[tuple[str, ...], bool]:
         """Available versions, best first, and whether all of them are to be avoided."""
         if name in self.pins:
