@@ -198,24 +198,25 @@ class Index:
         # marshal's form may change between versions of Python.
         self._path = f"{folder}/{name}-{sys.implementation.cache_tag}" if folder else ""
 
+    def known(self, key: str) -> str:
+        """The digest of the scan with this fingerprint, "" when it is not remembered."""
+        return str(self._load("sets").get(key, ""))
+
     def unread(self, found: Scan) -> int:
-        """Bytes that `digest` would have to read."""
-        if fingerprint(found) in self._load("sets"):
-            return 0
+        """Bytes of files that `digest` would have to read."""
         known = self._load("files")
         files = (entry for entry in found.entries if entry.kind == "f")
         return sum(entry.size for entry in files if known.get(entry.source, ((), b""))[0] != entry.stamp)
 
-    def digest(self, found: Scan) -> str:
-        """The digest of everything that counts in a scan; reads only files that changed since they were last read."""
-        key = fingerprint(found)
-        sets: dict[str, str] = self._load("sets")
-        if key in sets:
-            return sets[key]
+    def digest(self, found: Scan, key: str) -> str:
+        """The digest of everything that counts in a scan; reads only files that changed since they were last read.
+
+        It is remembered under the scan's fingerprint `key`, unless a file is so new that it may still change unseen.
+        """
         digest = self._read(found)
         newest = max((entry.ctime for entry in found.entries), default=0)
         if newest < found.started - RACY:
-            kept = dict(list(sets.items())[-63:])
+            kept = dict(list(self._load("sets").items())[-63:])
             self._save("sets", {**kept, key: digest})
         return digest
 

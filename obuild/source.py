@@ -25,15 +25,17 @@ class Directory:
     def __init__(self, path: str, index: str) -> None:
         self._path, self._index = path, Index(index, path)
         self._found: Scan | None = None
+        self._key = ""
 
     def unread(self, op: Copy, *, into: bool) -> tuple[int, str]:
         """Bytes that `digest` would have to read, and what stands for the files until it has."""
         found = self._scan(op, into=into)
-        return self._index.unread(found), fingerprint(found)
+        return 0 if self._index.known(self._key) else self._index.unread(found), self._key
 
     def digest(self, op: Copy, *, into: bool) -> str:
         """What the files are that `op` names, as one digest."""
-        return self._index.digest(self._scan(op, into=into))
+        found = self._scan(op, into=into)
+        return self._index.known(self._key) or self._index.digest(found, self._key)
 
     @contextmanager
     def scan(self, op: Copy, *, into: bool) -> Iterator[Scan]:
@@ -43,6 +45,7 @@ class Directory:
     def _scan(self, op: Copy, *, into: bool) -> Scan:
         if self._found is None:
             self._found = scan(self._path, op.src, into=into, exclude=op.exclude)
+            self._key = fingerprint(self._found)
         return self._found
 
 

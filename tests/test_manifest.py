@@ -11,7 +11,7 @@ import pytest
 
 from obuild import manifest
 from obuild.errors import ObuildError
-from obuild.manifest import Index, scan
+from obuild.manifest import Index, fingerprint, scan
 
 
 @pytest.fixture
@@ -35,7 +35,8 @@ def paths(root: Path, *sources: str, into: bool = True, exclude: tuple[str, ...]
 
 def digest(root: Path, index: Path, *sources: str, into: bool = True, exclude: tuple[str, ...] = ()) -> str:
     index.mkdir(exist_ok=True)
-    return Index(str(index), str(root)).digest(scan(str(root), sources, into=into, exclude=exclude))
+    found, kept = scan(str(root), sources, into=into, exclude=exclude), Index(str(index), str(root))
+    return kept.known(fingerprint(found)) or kept.digest(found, fingerprint(found))
 
 
 def age(root: Path) -> None:
