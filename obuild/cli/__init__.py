@@ -45,8 +45,8 @@ COMMANDS = {
 }
 """Every command and the module of this package that has it: only that one is imported."""
 
-PASSED = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
-PASSED += ("SSL_CERT_DIR", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG")
+PASSED = ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"]
+PASSED += ["SSL_CERT_DIR", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG"]
 """Variables of the caller that the programs which obuild starts on the host get too, and no step ever does."""
 
 GROUPS = {"opam": "Read opam repositories: list, show, compare and solve packages, compute build-ids."}
