@@ -57,7 +57,8 @@ class Builder:
             with _deadline(self.options.timeout, token):
                 return stage.build(spec, context)
         finally:
-            stage.release()
+            if stage.lock is not None:
+                stage.lock.release()
 
     def sandbox(self) -> Sandbox:
         """The sandbox, opened when it is first wanted."""

@@ -17,6 +17,8 @@ __all__ = ["Cancel"]
 class Cancel:
     """Set once, never cleared; cancelling a token also cancels its children."""
 
+    fd = -1
+
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.reason = "cancelled"
@@ -24,7 +26,8 @@ class Cancel:
         self._set = False
 
     def __del__(self) -> None:
-        os.close(self.fd)
+        if self.fd >= 0:  # none when there were too many open files already
+            os.close(self.fd)
 
     def __bool__(self) -> bool:
         return self._set

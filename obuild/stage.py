@@ -44,6 +44,10 @@ EARLY = 32 << 20
 """Bytes of files never read before, from which they are copied while their digest is taken, not after."""
 
 
+MOST_BRANCHES = 64
+"""Nested builds of one stage in threads of their own at once; how many steps run is for `jobs` to say."""
+
+
 @value
 class Context:
     """What earlier operations leave for later ones; changed only by `replace`.
@@ -82,38 +86,51 @@ class Options:
 
 
 class Branch:
-    """A nested build under way in its own thread; `layer` waits for its result."""
+    """A nested build: waiting for its turn, under way in its own thread, or over; `layer` waits for its result."""
 
-    def __init__(self, stage: Stage, spec: Spec, context: Context) -> None:
-        self.name, self.stage = stage.name, stage
-        self._spec, self._context = spec, context
-        self._over = Cancel()
-        self._layer: Layer | None = None
-        self._error: BaseException | None = None
-
-    def start(self, cancel: Cancel) -> None:
-        """Begin; a failure sets `cancel`, so that what runs beside it ends too."""
+    def __init__(self, parent: Stage, name: str, spec: Spec, context: Context) -> None:
         import threading
 
-        threading.Thread(target=self._run, args=(cancel,), name=f"build {self.name}", daemon=True).start()
+        self.name = name
+        self._parent, self._reporter = parent, parent.reporter.branch(name)
+        self._spec, self._context = spec, context
+        self._over = threading.Event()
+        self._layer: Layer | None = None
+        self._lock: Lock | None = None
+        self._error: BaseException | None = None
 
-    def _run(self, cancel: Cancel) -> None:
+    def start(self) -> None:
+        """Begin; a failure ends what runs beside it too."""
+        import threading
+
+        threading.Thread(target=self._run, name=f"build {self.name}", daemon=True).start()
+
+    def _run(self) -> None:
+        parent = self._parent
         try:
-            self._layer = self.stage.build(self._spec, self._context)
+            parent.cancel.check()
+            stage = parent.nested(self.name, self._reporter)
+            self._layer = stage.build(self._spec, self._context)
+            self._lock = stage.lock
         except BaseException as error:  # noqa: BLE001 (it is raised where the result is wanted)
             self._error = error
-            cancel.set(f'nested build "{self.name}" failed')
+            parent.cancel.set(f'nested build "{self.name}" failed')
         finally:
-            self._over.set("over")
+            self._over.set()
+            parent.start_next()
 
     def layer(self) -> Layer:
         """The finished layer; raises what the nested build raised."""
-        while not self._over:
-            self._over.wait(3600)
+        self._over.wait()
         if self._error is not None:
             raise self._error
         assert self._layer is not None
         return self._layer
+
+    def release(self) -> None:
+        """Let the result go: from now on it may be pruned."""
+        if self._lock is not None:
+            self._lock.release()
 
 
 class Stage:
@@ -123,7 +140,16 @@ class Stage:
         self._builder, self.reporter, self.cancel = builder, reporter, cancel
         self.name = name
         self._options = builder.options
-        self._lock: Lock | None = None
+        self._waiting: list[Branch] = []
+        self._keys: dict[str, str] = {}  # what the sources of bases stand for, the same for the whole build
+        self.lock: Lock | None = None
+        """What keeps the last layer from being pruned."""
+
+    def nested(self, name: str, reporter: Reporter) -> Stage:
+        """A stage inside this one, cancelled with it."""
+        stage = Stage(self._builder, reporter, self.cancel.child(), name)
+        stage._keys = self._keys
+        return stage
 
     def build(self, spec: Spec, context: Context) -> Layer:
         """The stage's last layer."""
@@ -140,27 +166,29 @@ class Stage:
             raise self._stop(branches, error) from None
         finally:
             for branch in branches:
-                branch.stage.release()
+                branch.release()
             self.reporter.close()
         return layer
 
-    def release(self) -> None:
-        """Let go of the stage's last layer: from now on it may be pruned."""
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            lock.release()
-
     def _start(self, spec: Spec, context: Context) -> list[Branch]:
-        """Start every nested build; a later one waits for an earlier one only where it copies from it."""
+        """Start the nested builds; a later one waits for an earlier one only where it copies from it."""
         used = language.builds_used(spec)
         branches: list[Branch] = []
         for name, nested in spec.builds:
             if name in used or not self._options.skip_unused:
-                inner = Stage(self._builder, self.reporter.branch(name), self.cancel.child(), name)
-                branches.append(Branch(inner, nested, _see(context, branches)))
-        for branch in branches:
-            branch.start(self.cancel)
+                branches.append(Branch(self, name, nested, _see(context, branches)))
+        self._waiting = branches[::-1]
+        for _ in branches[:MOST_BRANCHES]:
+            self.start_next()
         return branches
+
+    def start_next(self) -> None:
+        """Start the nested build whose turn it is: in order, so that what one waits for has been started before."""
+        try:
+            branch = self._waiting.pop()
+        except IndexError:
+            return
+        branch.start()
 
     def _stop(self, branches: Sequence[Branch], error: BaseException) -> BaseException:
         """End what still runs; the error to raise is the first that was not itself a cancellation."""
@@ -188,7 +216,7 @@ class Stage:
                 case Shell(words):
                     context = replace(context, shell=words)
                 case User():
-                    with _placed(op):
+                    with self._at(op):
                         context = replace(context, user=_ids(op))
                 case Env(name, text):
                     rest = tuple(pair for pair in context.env if pair[0] != name)
@@ -215,11 +243,16 @@ class Stage:
             engine=self._options.engine,
             platform=self._options.platform,
         )
-        key = fetcher.key(self.reporter.output, pull=self._options.pull, cancel=self.cancel)
+        pull = self._options.pull
+        if source not in self._keys:
+            self._keys.setdefault(source, fetcher.key(self.reporter.output, pull=pull, cancel=self.cancel))
+        key = self._keys[source]
 
         def fill(draft: Draft, write: Callable[[bytes], None], cancel: Cancel) -> None:
             from obuild.sandbox.point import prepare  # a cached build does without
 
+            if fetcher.key(write, pull=pull, cancel=cancel) != key:
+                raise FetchError(f'"{spec.base}" has changed since the build began', hint="start again", temporary=True)
             image = fetcher.fetch(draft.root, write, cancel=cancel)
             prepare(draft.root)
             draft.env = image.env
@@ -230,7 +263,7 @@ class Stage:
 
     def _run(self, op: Run, context: Context, base: Layer) -> Layer:
         secrets = tuple((item.id, item.target) for item in op.secrets)
-        with _placed(op):
+        with self._at(op):
             values = tuple(_secret(context, item) for item in op.secrets)
         host = "" if op.network in ((), ("host",)) else _host(self.name)
         step = RunStep(
@@ -253,7 +286,7 @@ class Stage:
             def failed(message: str, status: int, hint: str = "") -> StepFailed:
                 return StepFailed(message, id=step.id, status=status, log=draft.log, hint=hint)
 
-            with _placed(op), _caches(self._builder.store, op, context.user) as mounts:
+            with self._at(op), _caches(self._builder.store, op, context.user) as mounts:
                 run = replace(process, mounts=mounts)
                 try:
                     status = self._builder.sandbox().run(run, draft.root, write, state=draft.path, cancel=cancel)
@@ -268,11 +301,11 @@ class Stage:
         target = _join(context.workdir, op.dst)
         into = target.endswith("/")
         source = self._source(op, context)
-        with _placed(op):
+        with self._at(op):
             step = CopyStep(base.id, context.user, target, into, source.digest(op, into=into))
 
         def fill(draft: Draft, _: Callable[[bytes], None], __: Cancel) -> None:
-            with _placed(op), source.scan(op, into=into) as found:
+            with self._at(op), source.scan(op, into=into) as found:
                 copy(found, draft.root, target, into=into, user=context.user)
 
         return self._make(step.id, _facts("copy", " ".join(op.src), context), (base.id,), fill)
@@ -314,6 +347,19 @@ class Stage:
         self.reporter.step(op, layer.id, cached=not made, status=0, seconds=time.monotonic() - start)
         return layer
 
+    @contextmanager
+    def _at(self, op: Op) -> Iterator[None]:
+        """Say of an error where the operation stands that it is about."""
+        try:
+            yield
+        except Cancelled:
+            raise
+        except ObuildError as error:
+            error.message = f"{op.place}: {error.message}"
+            raise
+        except OSError as error:
+            raise self._builder.store.explain(error, f"{op.place}: can not do this") from error
+
     def _keep(self, layer: Layer) -> bool:
         """Keep a layer from being pruned while this stage stands on it; False when that has happened already."""
         try:
@@ -322,8 +368,9 @@ class Stage:
             if not error.temporary:
                 raise
             return False
-        self.release()
-        self._lock = lock
+        if self.lock is not None:
+            self.lock.release()
+        self.lock = lock
         return True
 
 
@@ -332,18 +379,6 @@ def _caches(store: Store, op: Run, user: tuple[int, int]) -> Iterator[tuple[Moun
     """The cache directories of a run, as mounts of private copies that are given back when it ends."""
     with ExitStack() as stack:
         yield tuple(Mount(stack.enter_context(store.cache(cache.id, user)), cache.target) for cache in op.cache)
-
-
-@contextmanager
-def _placed(op: Op) -> Iterator[None]:
-    """Say of an error where the operation stands that it is about."""
-    try:
-        yield
-    except Cancelled:
-        raise
-    except ObuildError as error:
-        error.message = f"{op.place}: {error.message}"
-        raise
 
 
 def _replay(layer: Layer, reporter: Reporter) -> None:

@@ -67,6 +67,10 @@ OPEN_FILES = 1024
 UMASK = 0o022
 
 
+_LONGEST_PATH, _LONGEST_NAME = 4095, 255
+"""Bytes: PATH_MAX without its NUL, and NAME_MAX."""
+
+
 @value
 class Bind:
     """A directory or file of the host seen at `target`, which is there and leads through no symbolic link."""
@@ -95,6 +99,12 @@ def check(process: Process) -> None:
         raise SandboxError("there is no command to run")
     if not process.cwd.startswith("/"):
         raise SandboxError(f'the working directory "{process.cwd}" is not absolute')
+    targets = [process.cwd, *(mount.target for mount in process.mounts), *(secret.target for secret in process.secrets)]
+    for target in targets:
+        if len(target.encode()) > _LONGEST_PATH or any(
+            len(name.encode()) > _LONGEST_NAME for name in target.split("/")
+        ):
+            raise SandboxError(f'"{target[:40]}…" is longer than a path, or a name in one, can be')
 
 
 def _shown(text: str) -> str:
