@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["everything", "solve_all"]
 
+_FEW = 128
+"""Fewer requests than this are solved before other processes have started."""
+
 
 def everything(universe: Universe, *, all_versions: bool = False) -> tuple[Request, ...]:
     """A request for the newest version of each package that is available, or for each one."""
@@ -52,7 +55,12 @@ def solve_all(
             return tuple([(package.name, package.version) for package in answer.packages]), "", tuple(answer.examined)
         return None, answer.report, tuple(answer.examined)
 
-    solved = iter(spread(solve, len(unknown), processes=processes, progress=progress))
+    if len(unknown) < _FEW:
+        processes = 1
+    elif processes > 1:
+        # Read here, so that it is done once, and what was read can be kept.
+        solver.universe.load()
+    solved = spread(solve, len(unknown), processes=processes, progress=progress)
     packages: dict[tuple[str, str], Package] = {}
     for request, answer in zip(requests, known, strict=True):
         if answer is None:

@@ -50,7 +50,7 @@ class Step:
 
 @value
 class Explanation:
-    """Steps that leave a request no solution, of which none can be left out, from the packages asked for onwards.
+    """Steps that leave a request no solution, and none too many, from the packages asked for onwards.
 
     `compiler` is that of the rules if it matters, else "". `missing` tells what of the two can not be had at all.
     """

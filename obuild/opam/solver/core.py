@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
 __all__ = ["find_core"]
 
+_PATIENCE = 20_000
+"""Conflicts after which a core is good enough: nobody reads one that is so hard to make smaller."""
+
 
 def find_core(problem: Problem, dependencies: Sequence[Dependency], support: set[int]) -> list[Constraint]:
-    """Constraints of which none can be left out, and which rule out every solution, the request's own (role 0) first.
+    """Constraints that rule out every solution, those of the request (role 0) in front, and none too many.
 
     `support` are the roles that the failure to meet the `dependencies` followed from.
     """
@@ -42,22 +45,23 @@ class _Core:
     def __init__(self, problem: Problem, dependencies: Sequence[Dependency]) -> None:
         self._problem, self._dependencies = problem, dependencies
         self._support: set[int] = set()
+        self._conflicts = 0
 
     def is_enough(self, groups: Iterable[Group]) -> bool:
         """Whether some constraints leave no solution."""
         excerpt = _Excerpt(self._problem, {constraint for group in groups for constraint in group})
         search = Search(excerpt)
-        if search.solve(self._dependencies) is not None:
-            return False
+        solved = search.solve(self._dependencies)
+        self._conflicts += search.conflicts
         self._support = search.examined
-        return True
+        return solved is None
 
     def reduce(self, groups: list[Group]) -> list[Group]:
-        """Leave out groups, larger and larger parts of them at a time, until none can be left out."""
+        """Leave out groups, many at a time and then fewer, until none can be left out."""
         size = len(groups)
         while size:
             place = 0
-            while place < len(groups):
+            while place < len(groups) and self._conflicts < _PATIENCE:
                 rest = groups[:place] + groups[place + size :]
                 if self.is_enough(rest):
                     groups = [group for group in rest if self._matters(group)]
@@ -99,19 +103,24 @@ class _Excerpt:
     def __init__(self, problem: Problem, constraints: set[Constraint]) -> None:
         self.domains = problem.domains
         self._problem, self._constraints = problem, constraints
+        self._choices: dict[tuple[int, int], Choice] = {}
 
     def ask(self, dependencies: Sequence[Dependency]) -> None:
+        """As `Problem.ask`."""
         self._problem.ask(dependencies)
 
     def choice(self, role: int, value: int) -> Choice:
-        because, dependencies, needed = self._problem.choice(role, value)
-        if role == 0 or self._problem.names[role]:
-            kept = [each for place, each in enumerate(dependencies) if (role, value, place) in self._constraints]
-            dependencies = tuple(kept)
-            needed = tuple(
-                [target for target, values in kept if not values & ABSENT and self._problem.is_walked(target)]
-            )
-        return because, dependencies, needed
+        """As `Problem.choice`; what has the fewest candidates is first, as any solution will do."""
+        found = self._choices.get((role, value))
+        if found is None:
+            because, dependencies, needed = self._problem.choice(role, value)
+            if role == 0 or self._problem.names[role]:
+                kept = [each for place, each in enumerate(dependencies) if (role, value, place) in self._constraints]
+                dependencies = tuple(kept)
+                needed = tuple([target for target in needed if any(target == each for each, _ in kept)])
+            needed = tuple(sorted(needed, key=lambda target: self.domains[target].bit_count()))
+            found = self._choices[role, value] = (because, dependencies, needed)
+        return found
 
 
 def _values(values: int) -> Iterator[int]:

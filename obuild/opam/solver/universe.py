@@ -72,6 +72,11 @@ class Universe:
         self.candidates(name)
         return tuple(sorted(self._candidates[name][0], key=version_key, reverse=True))
 
+    def load(self) -> None:
+        """Read what the files of all packages say."""
+        for name in self.packages:
+            self.candidates(name)
+
     def _order(self, name: str) -> tuple[tuple[str, ...], bool]:
         """Available versions, best first, and whether all of them are to be avoided."""
         if name in self.pins:
