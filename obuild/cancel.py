@@ -14,20 +14,30 @@ from obuild.errors import Cancelled
 __all__ = ["Cancel"]
 
 
-class Cancel:
-    """Set once, never cleared; cancelling a token also cancels its children."""
+class _Event:
+    """An eventfd that is closed when nobody has it any more."""
 
-    fd = -1
+    __slots__ = ("fd",)
 
     def __init__(self) -> None:
+        self.fd = -1
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.reason = "cancelled"
-        self._children: list[ref[Cancel]] = []
-        self._set = False
 
     def __del__(self) -> None:
         if self.fd >= 0:  # none when there were too many open files already
             os.close(self.fd)
+
+
+class Cancel:
+    """Set once, never cleared; cancelling a token also cancels its children."""
+
+    def __init__(self) -> None:
+        # Not closed by a `__del__` of this class: a weak reference still gives an object whose `__del__` is running.
+        self._event = _Event()
+        self.fd = self._event.fd
+        self.reason = "cancelled"
+        self._children: list[ref[Cancel]] = []
+        self._set = False
 
     def __bool__(self) -> bool:
         return self._set
