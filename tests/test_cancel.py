@@ -21,7 +21,7 @@ def test_a_token_that_is_set_says_why() -> None:
     token.set("enough")
     token.set("later")
     assert token
-    with pytest.raises(Cancelled, match="^enough$"):
+    with pytest.raises(Cancelled, match=r"^enough$"):
         token.check()
 
 
