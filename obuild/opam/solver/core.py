@@ -117,7 +117,8 @@ class _Excerpt:
             if role == 0 or self._problem.names[role]:
                 kept = [each for place, each in enumerate(dependencies) if (role, value, place) in self._constraints]
                 dependencies = tuple(kept)
-                needed = tuple([target for target in needed if any(target == each for each, _ in kept)])
+                left = {target for target, values in kept if not values & ABSENT}
+                needed = tuple([target for target in needed if target in left])
             needed = tuple(sorted(needed, key=lambda target: self.domains[target].bit_count()))
             found = self._choices[role, value] = (because, dependencies, needed)
         return found
