@@ -114,13 +114,17 @@ class OpamError(_Problems):
 
 
 class StepFailed(ObuildError):
-    """A step's command ended with `status` (128 + n for signal n); `log` is the path of its whole output."""
+    """A step's command ended with `status` (128 + n for signal n).
+
+    `log` is the path of its whole output, `tail` the end of that, `look` the command that shows what it left.
+    """
 
     exit_code = 1
 
     def __init__(self, message: str, *, id: str, status: int, log: str, tail: str = "", hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.id, self.status, self.log, self.tail = id, status, log, tail
+        self.look = ""
 
 
 class StoreError(ObuildError):

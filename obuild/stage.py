@@ -6,6 +6,7 @@ made. Nested builds run beside the stage, and it waits for one where it copies f
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import ExitStack, contextmanager
 
@@ -293,7 +294,7 @@ class Stage:
                 except LimitExceeded as error:
                     raise failed(error.message, 128 + 9, error.hint) from None  # it was killed
                 if status:
-                    raise failed(_failure(process.argv, status), status)
+                    raise failed(_failure(process.argv, status), status, _advice(op, draft.log))
 
         return self._make(step.id, _facts("run", op.shell, context), (base.id,), fill, secrets=values)
 
@@ -425,7 +426,31 @@ def _facts(op: str, text: str, context: Context) -> dict[str, Any]:
 def _failure(argv: tuple[str, ...], status: int) -> str:
     import signal
 
-    words = " ".join(f'"{word}"' for word in argv)
+    words = " ".join([f'"{_short(word)}"' for word in argv])
     if status > 128 and status - 128 in set(signal.Signals):
         return f"{words} failed with signal {signal.Signals(status - 128).name} (exit status {status})"
     return f"{words} failed with exit status {status}"
+
+
+def _short(word: str) -> str:
+    """A word of a command on one line."""
+    text = " ".join(word.split())
+    return text if len(text) <= _SHORT else text[:_SHORT] + "…"
+
+
+_SHORT = 120
+
+_UNREACHED = (b"name resolution", b"ould not resolve", b"bad address", b"Network is unreachable", b"service not known")
+"""What programs say who find no network."""
+
+
+def _advice(op: Run, log: str) -> str:
+    """What a beginner may have missed, by the end of the log."""
+    with open(log, "rb") as file:
+        file.seek(max(0, os.path.getsize(log) - 4096))
+        end = file.read()
+    if not op.network and any(words in end for words in _UNREACHED):
+        return "a step has no network unless it asks for one: (run (network host) …)"
+    if b"env: " in end and b"bash" in end:
+        return "the image has no bash: (shell /bin/sh -c) before this step names another shell"
+    return ""

@@ -109,9 +109,9 @@ def test_a_failing_step_says_where_its_log_is_and_how_to_look_inside(house: Hous
     done = house.run("build", "-f", file)
     assert done.returncode == 1
     assert done.stdout.endswith("\noh no\n")
-    error, log, look = done.stderr.splitlines()
+    error, log, look = done.stderr.splitlines()  # its output was the last thing shown
     assert error == (f'obuild: {file}:1:54: "/bin/sh" "-c" "echo oh no; touch left; exit 3" failed with exit status 3')
-    assert Path(log.removeprefix("hint: log: ")).read_text() == "oh no\n"
+    assert Path(log.removeprefix("log: ")).read_text() == "oh no\n"
     words = shlex.split(look.removeprefix("look inside: "))
     assert words[:2] == ["obuild", "shell"]
     inside = subprocess.run(
@@ -120,6 +120,34 @@ def test_a_failing_step_says_where_its_log_is_and_how_to_look_inside(house: Hous
     assert (inside.returncode, inside.stdout) == (9, "left\n/w\nv\n")
     last = house.run("shell", "--failed", "--", "/bin/ls")
     assert (last.returncode, last.stdout) == (0, "left\n")
+
+
+def test_the_last_lines_are_shown_again_when_others_came_after_them(house: House, gate: Gate) -> None:
+    text = stage(gate.run("echo main", "echo more"), builds=f"(build n {stage(sh('echo oh no; exit 3'))})")
+    process = house.start(text, "-j2")
+    gate.wait()
+    out, err = process.communicate(timeout=60)
+    assert b"\nmain\n" in out
+    assert err.startswith(b"oh no\nobuild: ")
+
+
+def test_advice_for_beginners(house: House) -> None:
+    done = house.run("build", "-f", house.file(stage(sh("wget http://example.com/"))))
+    assert "hint: a step has no network unless it asks for one: (run (network host) …)\n" in done.stderr
+    named = house.run("build", "-f", house.file(stage(f"(comment {'x' * 200})", sh("ls " + "nonesuch " * 100))))
+    assert len(named.stderr.splitlines()[0]) < 400
+
+
+def test_failed_trees_and_caches_can_be_deleted(house: House) -> None:
+    text = stage('(run (cache (c1 (target /c))) (shell "touch /c/x; exit 3"))')
+    house.run("build", "-f", house.file(text))
+    failed = house.run("ls", "--failed").stdout.split()[0]
+    assert house.run("delete", failed).stdout.startswith(f"deleted {failed}")
+    assert house.run("ls", "--failed").stdout == ""
+    assert house.run("delete", "--cache", "c1").stdout == "deleted cache c1\n"
+    done = house.run("delete", "--cache", "c1")
+    assert (done.returncode, done.stderr) == (4, 'obuild: no cache "c1" in the store\n')
+    assert house.run("delete").returncode == 2
 
 
 def test_a_failed_tree_can_be_thrown_away(house: House) -> None:
@@ -239,10 +267,9 @@ def test_events(house: House) -> None:
     text = stage(sh("echo héllo; printf end"), "(comment x)", builds=f"(build n {stage()})")
     events = house.events(text)
     steps = [event for event in events if event["event"] == "step"]
-    assert [(event["op"], event["cached"], event["status"]) for event in steps if "build" not in event] == [
-        ("from", False, 0),
-        ("run", False, 0),
-    ]
+    own = [event for event in steps if "build" not in event]
+    assert [(event["op"], event["status"]) for event in own] == [("from", 0), ("run", 0)]
+    assert own[1]["cached"] is False  # who of the two made the base is for them to say
     assert all(set(event) - {"build"} == {"event", "op", "id", "cached", "status", "seconds"} for event in steps)
     assert {event["build"] for event in events if "build" in event} == {"n"}
     assert "".join(event["text"] for event in events if event["event"] == "output") == "héllo\nend"
@@ -261,10 +288,11 @@ def test_the_last_event_of_a_failure(house: House) -> None:
     events = house.events(stage(sh("echo oh no; exit 3")))
     assert events[-2]["status"] == 3
     last = events[-1]
-    assert set(last) == {"event", "message", "hint", "tail"}
+    assert set(last) == {"event", "message", "hint", "tail", "log", "look"}
     assert (last["event"], last["tail"]) == ("error", "oh no")
     assert last["message"].endswith("failed with exit status 3")
-    assert "look inside: obuild shell" in last["hint"]
+    assert Path(last["log"]).read_text() == "oh no\n"
+    assert last["look"].startswith("obuild shell ")
 
 
 @pytest.mark.parametrize("text", ["((from b) (rum))", "((from nonesuch:))", "("])

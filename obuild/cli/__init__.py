@@ -96,8 +96,10 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _fail(error: ObuildError) -> int:
     print(f"obuild: {error}", file=sys.stderr)
-    if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+    for name in ("hint", "log", "look"):
+        text = getattr(error, name, "")
+        if text:
+            print(f"{name if name != 'look' else 'look inside'}: {text}", file=sys.stderr)
     return error.exit_code
 
 

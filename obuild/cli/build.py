@@ -90,8 +90,11 @@ def build(*, directory: str, file: str, output: str | None, format: str, **given
         if cancel.reason == NOBODY:
             raise BrokenPipeError from None
         if not isinstance(reporter, Json):
+            if isinstance(reporter, Plain) and isinstance(error, StepFailed) and not reporter.shows(error.tail):
+                print(error.tail, file=sys.stderr)
             raise
-        reporter.event("error", message=str(error), hint=error.hint, tail=getattr(error, "tail", ""))
+        facts = {name: getattr(error, name, "") for name in ("hint", "tail", "log", "look")}
+        reporter.event("error", message=str(error), **facts)
         return error.exit_code
     if isinstance(reporter, Json):
         reporter.event("result", id=layer.id)
@@ -124,8 +127,8 @@ def _build(
         context = Context(source=directory, secrets=secrets)
         return store, builder.build(spec, context, reporter=reporter, cancel=cancel)
     except StepFailed as error:
-        error.hint = "\n".join(filter(None, (error.hint, _look(error, store))))
-        error.tail = _tail(error.log)
+        error.tail, error.look = _tail(error.log), _look(error, store)
+        error.log = error.log if os.path.exists(error.log) else ""
         raise
 
 
@@ -190,12 +193,11 @@ def _reporter(progress: str, color: str, cancel: Cancel) -> Reporter:
 
 
 def _look(error: StepFailed, store: Store) -> str:
-    """Where the log is, and the command that shows what the step left; without a tree, only the log."""
-    if not os.path.exists(error.log):
+    """The command that shows what the step left; "" when that is not kept."""
+    if not store.failed_layer(error.id):
         return ""
     where = "" if f"{store.kind}:{store.path}" == default_store() else f" --store {store.kind}:{store.path}"
-    kept = store.failed_layer(error.id)
-    return f"log: {error.log}" + (f"\nlook inside: obuild shell{where} --failed {error.id[:12]}" if kept else "")
+    return f"obuild shell{where} --failed {error.id[:12]}"
 
 
 def _tail(path: str) -> str:

@@ -91,8 +91,10 @@ def prune(
     return 0
 
 
-def delete(*, store: str, layers: tuple[str, ...], children: bool) -> int:
-    """Delete layers."""
+def delete(*, store: str, layers: tuple[str, ...], children: bool, cache: tuple[str, ...]) -> int:
+    """Delete layers, trees of failed steps and caches."""
+    if not layers and not cache:
+        raise UsageError("nothing to delete", hint="give ids of layers, or --cache NAME")
     opened = open_named_store(store)
     ids = [find_layer(opened, text).id for text in layers]
     gone: set[str] = set()
@@ -101,6 +103,9 @@ def delete(*, store: str, layers: tuple[str, ...], children: bool) -> int:
             gone.update(opened.delete(name, children=children))
     for name in sorted(gone):
         print(f"deleted {name}")
+    for name in cache:
+        opened.delete_cache(name)
+        print(f"deleted cache {name}")
     return 0
 
 
@@ -177,9 +182,13 @@ COMMANDS = {
     ),
     "delete": Command(
         delete,
-        "Delete layers.",
-        (STORE, Option(("--children",), "Also all that was made from them.", None)),
-        (Argument("layers", "+"),),
+        "Delete layers, trees of failed steps and caches.",
+        (
+            STORE,
+            Option(("--children",), "Also all that was made from them.", None),
+            Option(("--cache",), "The cache NAME.", many=True, metavar="NAME"),
+        ),
+        (Argument("layers", "*"),),
     ),
     "clean": Command(clean, "Delete everything that is not in use.", (STORE,)),
     "fsck": Command(fsck, "Look for damage.", (STORE, Option(("--repair",), "Put it right.", None), JSON)),

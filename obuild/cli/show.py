@@ -25,6 +25,9 @@ def write(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
+_RECENT = 8192
+"""Bytes of output that are remembered, more than the last lines of a log have."""
+
 NOBODY = "nobody reads the output any more"
 
 
@@ -56,6 +59,7 @@ class Plain(Reporter):
         self._held: list[tuple[bytes, bool]] = []
         self._closed = False
         self._line_open = False
+        self._recent = b""
 
     def heading(self, text: str) -> None:
         self._say(text, HEADING)
@@ -101,7 +105,12 @@ class Plain(Reporter):
         self._held.clear()
         return self._closed
 
+    def shows(self, text: str) -> bool:
+        """Whether this is what was shown last."""
+        return self._recent.decode(errors="replace").rstrip().endswith(text.rstrip())
+
     def _emit(self, data: bytes, *, line: bool) -> None:
+        self._recent = (self._recent + data)[-_RECENT:]
         if line and self._line_open:  # the output before did not end its line
             self._show(b"\n")
         self._show(data)

@@ -154,10 +154,12 @@ def _remove(store: Store, inventory: _Inventory, item: _Item, *, dry_run: bool) 
 def delete(store: Store, id: str, *, children: bool) -> list[str]:
     """See `Store.delete`."""
     inventory = _Inventory(store)
-    if id not in inventory.layers:
+    failed = (item for item in inventory.others if (item.kind, item.id) == ("failed", id))
+    first = inventory.layers.get(id) or next(failed, None)
+    if first is None:
         raise store.unknown(id)
-    items = _descendants(inventory.layers[id])
-    made = [item.id for item in items if item.kind == "layer"]
+    items = _descendants(first)
+    made = [item.id for item in items if item.kind == "layer" or item is first]
     if len(made) > 1 and not children:
         count = len(made) - 1
         hint = "delete what is made from it too, with --children"
@@ -165,8 +167,8 @@ def delete(store: Store, id: str, *, children: bool) -> list[str]:
     with _Locks() as locks:
         busy = next((item for item in items if not locks.add(item)), None)
         inventory.refresh()
-        if busy is None and len(_descendants(inventory.layers[id])) > len(items):
-            busy = inventory.layers[id]
+        if busy is None and len(_descendants(first)) > len(items):
+            busy = first
         if busy:
             raise StoreError(f'layer "{busy.id}" is in use', hint="try again when the builds that use it have ended")
         _discard(store, *items)

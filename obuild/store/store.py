@@ -119,7 +119,7 @@ class Store:
         return list_failed(self)
 
     def delete(self, id: str, *, children: bool = False) -> list[str]:
-        """Delete a layer, and all made from it when `children`; the ids of what was deleted, the deepest first.
+        """Delete a layer or a failed tree, and all made from it when `children`; the ids of what was deleted.
 
         Raises `StoreError`, and deletes nothing, when there is no such layer, something is made from it, or one of
         them is in use.
