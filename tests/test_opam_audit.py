@@ -74,7 +74,7 @@ def test_packages_to_be_avoided() -> None:
 def test_tests_and_pins() -> None:
     world = World({**TEXTS, "p.1": ""})
     pins = {"p": opam_file("p.dev", 'available: os = "macos" depends: ["t" {dev} "b" {!dev}]')}
-    terms = Terms({"p": ""}, {**VARIABLES, "with-test": True}, frozenset("t"), pins)
+    terms = Terms({"p": ""}, VARIABLES, tested=frozenset("t"), pins=pins)
     selected = [Package("p", "dev"), Package("t", "1")]
     assert audit(world, selected, terms) == ("t.1 lacks something that it depends on",)  # type: ignore[arg-type]
     assert audit(world, [*selected, Package("b", "2")], terms) == ()  # type: ignore[arg-type]

@@ -12,7 +12,6 @@ import pytest
 from solving import VARIABLES, World
 
 from obuild.errors import UsageError
-from obuild.opam.audit import Terms, audit
 from obuild.opam.package import parse_package
 from obuild.opam.platform import parse_platform
 from obuild.opam.repo import Overlay, open_repositories
@@ -30,6 +29,7 @@ from obuild.opam.solver import (
     parse_request,
     solve_all,
     variable_table,
+    verify,
 )
 
 PLATFORM = parse_platform("debian-12-x86_64")
@@ -93,13 +93,14 @@ def test_recorded_answers(recording: str, shared_data: Path, recorded_repositori
 @pytest.mark.slow
 def test_recorded_solutions_pass_the_audit(shared_data: Path, recorded_repositories: Path, facts: str) -> None:
     repository = open_repositories([str(recorded_repositories / "opam-repository.git")], facts)
-    compiler = parse_package("ocaml.5.4.1")
-    variables = dict(variable_table(PLATFORM, compiler))
-    solved = [row for row in rows(shared_data, "day10-ocaml.5.4.1-latest") if "solution" in row]
-    for row in solved[::40]:
-        asked = parse_package(row["package"])
-        terms = Terms({compiler.name: compiler.version, asked.name: asked.version}, variables, strict=True)
-        assert audit(repository, [parse_package(text) for text in row["solution"]], terms) == (), row["package"]
+    for recording, (compiler, flags) in RECORDINGS.items():
+        if not recording.startswith("oxcaml"):
+            package = parse_package(compiler) if compiler else None
+            rules = Rules(variable_table(PLATFORM, package), package, day10=True, **flags)
+            for row in rows(shared_data, recording)[::40]:
+                packages = tuple(map(parse_package, row.get("solution", ())))
+                solution = Solution(parse_request(row["package"]), packages)
+                assert not packages or verify(repository, rules, solution) == (), row["package"]
 
 
 @pytest.mark.slow

@@ -8,8 +8,10 @@ import pytest
 from solving import VARIABLES
 
 from obuild.errors import OpamError, UsageError
+from obuild.opam.package import Package
 from obuild.opam.repo import open_repositories
-from obuild.opam.solver import NoSolution, Rules, Solution, load_pins, open_solver, parse_request
+from obuild.opam.solver import NoSolution, Rules, Solution, load_pins, open_solver, parse_request, verify
+from obuild.value import replace
 
 OPAM = 'opam-version: "2.0"\n'
 
@@ -75,3 +77,7 @@ def test_solving_with_pins(tmp_path: Path) -> None:
     answer = solver.solve(parse_request("app"))
     assert isinstance(answer, Solution)
     assert [str(package) for package in answer.packages] == ["app.dev", "b.1", "lib.dev", "t.dev"]
+    rules, pins = solver.universe.rules, load_pins([str(project)])
+    assert verify(repository, rules, answer, pins) == ()
+    wrong = replace(answer, packages=(*answer.packages[:1], Package("b", "2"), *answer.packages[2:]))
+    assert verify(repository, rules, wrong, pins) == ("lib.dev lacks something that it depends on", "b.2 is not needed")

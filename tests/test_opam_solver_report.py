@@ -123,3 +123,18 @@ def test_many_rejected_candidates_and_long_lines() -> None:
         "      ...",
     ]
     assert report(texts, "a", verbose=True)[-1] == "      b.0: Incompatible with restriction: > 9"
+
+
+def test_the_order_of_alternatives_goes_by_what_can_be_met() -> None:
+    texts = {
+        "ocaml.1": 'depends: "p"',
+        "p.2": 'depends: "x"',
+        "p.1": 'depends: "y"',
+        "x.1": 'depends: "u" | "none"',
+        "y.1": 'depends: ["x" "v" | "none" "none"]',
+        "u.1": "",
+        "v.1": "",
+    }
+    # When p.2 can be chosen, x is met before y.
+    assert report(texts, "p.1", compiler="ocaml.1")[0] == "Selected: u.1 v.1 x.1 y.1 ocaml&p v u"
+    assert report({**texts, "p.2": 'depends: ["x" "y"]'}, "ocaml")[0] == "Selected: ocaml.1 p.2 u.1 v.1 x.1 y.1 u v"

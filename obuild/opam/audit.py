@@ -28,13 +28,14 @@ __all__ = ["Terms", "audit"]
 class Terms:
     """What a solution must meet: the packages that were asked for, by name, "" for any version, and the variables.
 
-    The names in `tested` have their tests and documentation, as the variables `with-test` and `with-doc` say; those in
-    `pins` are the user's own; `strict` forbids packages of which all versions are to be avoided even when asked for.
+    The names in `tested` and `documented` also need what their tests and documentation need; those in `pins` are the
+    user's own; `strict` forbids packages of which all versions are to be avoided even when asked for.
     """
 
     asked: Mapping[str, str]
     variables: Mapping[str, str | bool]
     tested: frozenset[str] = frozenset()
+    documented: frozenset[str] = frozenset()
     pins: Mapping[str, OpamFile] = {}
     strict: bool = False
 
@@ -159,14 +160,13 @@ class _Audit:
         raise AssertionError(condition)
 
     def _lookup(self, package: Package) -> dict[str, Contents]:
-        tested = package.name in self._terms.tested
         return {
             **self._terms.variables,
             "version": package.version,
             "build": True,
             "post": True,
-            "with-test": tested and bool(self._terms.variables.get("with-test")),
-            "with-doc": tested and bool(self._terms.variables.get("with-doc")),
+            "with-test": package.name in self._terms.tested,
+            "with-doc": package.name in self._terms.documented,
             "with-dev-setup": False,
             "dev": holds(package.version, "=", "dev"),
         }

@@ -26,6 +26,7 @@ from obuild.opam.solver.relation import Why, dependents, format_steps, why
 from obuild.opam.solver.rule import OPAM_VERSION, Rules, variable_table
 from obuild.opam.solver.solve import Solver
 from obuild.opam.solver.universe import DEV, Universe
+from obuild.opam.solver.verify import verify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ __all__ = [
     "shown_explanation",
     "solve_all",
     "variable_table",
+    "verify",
     "why",
 ]
 

@@ -7,7 +7,7 @@ is left out: first all that the versions of one package say of another, then wha
 
 from __future__ import annotations
 
-from obuild.opam.solver.problem import ABSENT
+from obuild.opam.solver.problem import ABSENT, singles
 from obuild.opam.solver.search import Search
 
 TYPE_CHECKING = False
@@ -79,7 +79,7 @@ class _Core:
         """All constraints between these roles."""
         for role in roles:
             if role == 0 or self._problem.names[role]:
-                for value in _values(self._problem.domains[role] & ~ABSENT):
+                for value in singles(self._problem.domains[role] & ~ABSENT):
                     for place, (target, _) in enumerate(self._problem.choice(role, value)[1]):
                         if target in roles:
                             yield role, value, place
@@ -122,10 +122,3 @@ class _Excerpt:
             needed = tuple(sorted(needed, key=lambda target: self.domains[target].bit_count()))
             found = self._choices[role, value] = (because, dependencies, needed)
         return found
-
-
-def _values(values: int) -> Iterator[int]:
-    while values:
-        value = values & -values
-        yield value
-        values ^= value

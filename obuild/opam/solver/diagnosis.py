@@ -8,13 +8,13 @@ packages require of each other. A role that nothing could be chosen for has no g
 from __future__ import annotations
 
 from obuild.opam.solver.greedy import GAP
-from obuild.opam.solver.problem import ABSENT
+from obuild.opam.solver.problem import ABSENT, singles
 from obuild.opam.solver.text import format_condition
 from obuild.opam.version import version_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from obuild.opam.formula import Formula
     from obuild.opam.package import Package
@@ -38,12 +38,12 @@ class Part:
 
     def reject(self, reason: Callable[[int, int], str]) -> list[int]:
         """Rule out the good candidates for which `reason` has a text, and return them."""
-        return self._reject({value: text for value in _values(self.good) if (text := reason(self.role, value))})
+        return self._reject({value: text for value in singles(self.good) if (text := reason(self.role, value))})
 
     def restrict(self, values: int, restriction: str) -> list[int]:
         """Rule out the good candidates that are not among `values`, and return them."""
         return self._reject(
-            dict.fromkeys(_values(self.good & ~values), f"Incompatible with restriction: {restriction}")
+            dict.fromkeys(singles(self.good & ~values), f"Incompatible with restriction: {restriction}")
         )
 
     def _reject(self, found: dict[int, str]) -> list[int]:
@@ -97,7 +97,7 @@ class _Diagnosis:
         part.notes.append(f"User requested = {package.version}")
         if not part.usable:
             text = f"Rejected by user-specified constraint {package.name} (= {package.version})"
-            part.bad = dict.fromkeys(_values(part.unasked), text)
+            part.bad = dict.fromkeys(singles(part.unasked), text)
 
     def _compare_classes(self) -> None:
         holders: dict[str, int] = {}
@@ -168,7 +168,7 @@ def title(problem: Problem, role: int) -> str:
     """A role as reports name it: a package, or alternatives like `a|b&c`."""
     if problem.names[role]:
         return problem.names[role]
-    return "|".join([label(problem, role, value) for value in _values(problem.domains[role] & ~ABSENT)])
+    return "|".join([label(problem, role, value) for value in singles(problem.domains[role] & ~ABSENT)])
 
 
 def label(problem: Problem, role: int, value: int) -> str:
@@ -182,11 +182,3 @@ def _name_and_version(problem: Problem, part: Part) -> str:
     if problem.names[part.role]:
         return f"{problem.names[part.role]} {problem.version(part.role, part.value)}"
     return f"{title(problem, part.role)} {label(problem, part.role, part.value)}"
-
-
-def _values(values: int) -> Iterator[int]:
-    """The single values of a set, the best first."""
-    while values:
-        value = values & -values
-        yield value
-        values ^= value

@@ -7,7 +7,7 @@ of what it starts with; those of a candidate from the back of its formula to the
 from __future__ import annotations
 
 from obuild.opam.package import name_key
-from obuild.opam.solver.problem import ABSENT
+from obuild.opam.solver.problem import ABSENT, REQUEST, singles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,34 +44,33 @@ class Order:
 
     def _meet(self, owners: set[int]) -> dict[int, int]:
         """When each package is met, as far as that is needed to know when `owners` are."""
-        roots = self._problem.choice(0, 2)[1]
-        met: dict[int, int] = {}
-        for number, root in enumerate(roots):
-            if number == 0 and root in self._met:
-                met = self._met[root]
-            else:
-                met = self._walk(root, met)
-                if number == 0:
-                    self._met[root] = met
-            if owners <= met.keys():
-                break
-        return met
+        first, *others = self._problem.choice(0, REQUEST)[1]
+        if first not in self._met:
+            self._met[first] = self._walk([first], {})
+        met, wanted = self._met[first], dict(others)
+        if any(role in met for role in wanted if role != first[0]):
+            # Versions of a package that were not asked for are none, wherever it is met.
+            return self._walk([first, *others], wanted)
+        return met if owners <= met.keys() else self._walk(others, wanted, met)
 
-    def _walk(self, root: Dependency, before: dict[int, int]) -> dict[int, int]:
-        met = dict(before)
-        role, values = root
-        if role in met:
-            return met
-        met[role] = len(met)
-        stack = [iter(self._needed(role, values))]
-        while stack:
-            for target in stack[-1]:
-                if target not in met:
-                    met[target] = len(met)
-                    stack.append(iter(self._all_needed(target)))
-                    break
-            else:
-                stack.pop()
+    def _walk(
+        self, roots: list[Dependency], wanted: dict[int, int], before: dict[int, int] | None = None
+    ) -> dict[int, int]:
+        met = dict(before or {})
+        for root, values in roots:
+            if root in met:
+                continue
+            met[root] = len(met)
+            stack = [iter(self._needed(root, values))]
+            while stack:
+                for target in stack[-1]:
+                    if target not in met:
+                        met[target] = len(met)
+                        found = self._needed(target, wanted[target]) if target in wanted else self._all_needed(target)
+                        stack.append(iter(found))
+                        break
+                else:
+                    stack.pop()
         return met
 
     def _all_needed(self, role: int) -> tuple[int, ...]:
@@ -84,11 +83,9 @@ class Order:
         return dict.fromkeys(self._targets_of(role, values & ~ABSENT))
 
     def _targets_of(self, role: int, values: int) -> Iterator[int]:
-        while values:
-            value = values & -values
+        for value in singles(values):
             for target, _ in self._problem.choice(role, value)[1]:
                 if self._problem.names[target]:
                     yield target
                 elif self._problem.is_walked(target):
                     yield from self._targets_of(target, self._problem.domains[target] & ~ABSENT)
-            values ^= value

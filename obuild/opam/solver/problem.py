@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from obuild.opam.solver.universe import Universe
 
     Dependency: TypeAlias = tuple[int, int]
-    # The role and value in whose formula something is, and where in it; see `report.order`.
+    # The role and value in whose formula something is, and where in it; see `order`.
     Place: TypeAlias = tuple[int, int, tuple[int, ...]]
     Choice: TypeAlias = tuple[tuple[Dependency], tuple[Dependency, ...], tuple[int, ...]]
 
-__all__ = ["ABSENT", "REQUEST", "Problem"]
+__all__ = ["ABSENT", "REQUEST", "Problem", "singles"]
 
 ABSENT = 1
 """The value of a role that nobody takes."""
@@ -165,7 +165,7 @@ class Problem:
 
     def classes(self, role: int, value: int) -> tuple[str, ...]:
         """The conflict classes of a candidate."""
-        return self.universe.fact(self.names[role], self.version(role, value))[4] if self.names[role] else ()
+        return self.universe.classes(self.names[role], self.version(role, value)) if self.names[role] else ()
 
     def _either(self, formula: Formula, place: Place) -> Dependency:
         """A role of its own for alternatives; alternatives in parentheses are one alternative."""
@@ -203,6 +203,14 @@ class Problem:
                 for part in parts:
                     found |= self.matching(role, part)
         return found
+
+
+def singles(values: int) -> Iterator[int]:
+    """The single values of a set, the best first."""
+    while values:
+        value = values & -values
+        yield value
+        values ^= value
 
 
 def _pieces(formula: Formula) -> list[Formula]:

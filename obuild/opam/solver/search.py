@@ -128,8 +128,7 @@ class Search:
             domain = domains[role]
             if not domain & (domain - 1) and domain > ABSENT and trail.last[role] == event:
                 because, dependencies, _ = problem.choice(role, domain)
-                if len(domains) < len(problem.domains):
-                    trail.grow(problem.domains)
+                trail.grow(problem.domains)
                 for target, values in dependencies:
                     if domains[target] & ~values and not trail.narrow(target, values, because):
                         return target

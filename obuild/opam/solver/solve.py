@@ -36,7 +36,7 @@ class Solver:
     def __init__(self, universe: Universe, path: Callable[[Package], str] = str) -> None:
         """`path` gives the opam file of a package as explanations name it."""
         self.universe, self.path = universe, path
-        self._sessions: dict[tuple[bool, frozenset[str]], Session] = {}
+        self._sessions: dict[bool, Session] = {}
 
     def check(self, requests: Iterable[Request]) -> None:
         """Raise `UsageError` with all packages of requests, and the compiler, that no repository has."""
@@ -89,9 +89,10 @@ class Solver:
         return format_report(session.problem, session.order, asked, verbose=verbose)
 
     def explain(self, request: Request) -> Explanation:
-        """The shortest reason found why a request has no solution."""
+        """The shortest reason found why a request has no solution. Raises `ValueError` for one that has."""
         session, dependencies = self.session(request)
-        session.search.solve(dependencies)
+        if session.search.solve(dependencies) is not None:
+            raise ValueError(f'"{request}" has a solution')
         core = find_core(session.problem, dependencies, session.search.examined | {0})
         return explain_core(session.problem, request, core)
 
@@ -102,10 +103,14 @@ class Solver:
         compiler = rules.compiler if rules.compiler and rules.compiler.name not in names else None
         tested = names if rules.with_test or rules.with_doc else frozenset()
         asked = frozenset(filter(self.universe.is_avoided, names))
-        key = (compiler is not None, asked | tested)
-        session = self._sessions.get(key) or Session(self.universe, compiler, asked, tested)
-        if not key[1]:
-            self._sessions[key] = session
+        if asked or tested:
+            # What these names say is different here, and with it what is learnt.
+            session = Session(self.universe, compiler, asked, tested)
+        else:
+            with_compiler = compiler is not None
+            if with_compiler not in self._sessions:
+                self._sessions[with_compiler] = Session(self.universe, compiler, asked, tested)
+            session = self._sessions[with_compiler]
         wanted = list(request.wanted)
         if rules.compiler and not compiler:
             # As in day10, where the compiler and the package asked for are then the same name, given twice.
@@ -125,6 +130,7 @@ class Session:
         self.order = Order(self.problem)
 
     def dependency(self, name: str, version: str) -> Dependency:
+        """The dependency on a package in this version, "" for any."""
         role = self.problem.role(name)
         pinned = name in self.problem.universe.pins
         return role, self.problem.matching(role, ("is", "=", version) if version and not pinned else None)

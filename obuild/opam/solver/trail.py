@@ -48,10 +48,11 @@ class Trail:
 
     def grow(self, domains: Sequence[int]) -> None:
         """Take up new roles, the last of `domains`."""
-        fresh = domains[len(self.domains) :]
-        self.domains += fresh
-        self.base += fresh
-        self.last += [-1] * len(fresh)
+        if len(self.domains) < len(domains):
+            fresh = domains[len(self.domains) :]
+            self.domains += fresh
+            self.base += fresh
+            self.last += [-1] * len(fresh)
 
     def narrow(self, role: int, values: int, reason: Reason) -> bool:
         """Remove all but `values` from the domain of a role; whether some are left."""

@@ -72,6 +72,11 @@ class Universe:
         self.candidates(name)
         return tuple(sorted(self._candidates[name][0], key=version_key, reverse=True))
 
+    def classes(self, name: str, version: str) -> tuple[str, ...]:
+        """The conflict classes of a candidate."""
+        *_, classes, _ = self.fact(name, version)
+        return classes
+
     def load(self) -> None:
         """Read what the files of all packages say."""
         for name in self.packages:
@@ -82,13 +87,14 @@ class Universe:
         if name in self.pins:
             return (DEV,), False
         available = [(version, self._fact(name, version)) for version in self.packages.get(name, ())]
-        usable = [(fact[5], version) for version, fact in available if fact and self._available(version, fact)]
+        usable = [(fact[-1], version) for version, fact in available if fact and self._is_available(version, fact)]
         usable.sort(key=lambda item: version_key(item[1]), reverse=not self.rules.prefer_oldest)
         usable.sort(key=lambda item: item[0])
         return tuple([version for _, version in usable]), bool(usable) and usable[0][0]
 
-    def _available(self, version: str, fact: Fact) -> bool:
-        return fact[3] is True or satisfied(fact[3], {**self._table, "version": version}.get)
+    def _is_available(self, version: str, fact: Fact) -> bool:
+        _, _, _, available, *_ = fact
+        return available is True or satisfied(available, {**self._table, "version": version}.get)
 
     def _fact(self, name: str, version: str) -> Fact | None:
         key = (name, version)
