@@ -258,6 +258,31 @@ def recipe(number: int) -> str:
     return stage(shared, own[0], special, *copies, *own[1:], builds=f"(build n {nested})")
 
 
+def test_what_kill_9_leaves_is_removed_when_the_store_is_opened(house: House, mark: str) -> None:
+    """Also by a command that runs nothing: a build of which all is cached, or a listing."""
+    (house.folder / "key").write_text("a very secret value")
+    text = stage(
+        sh("echo before"),
+        f'(run (network lab) (secrets (key (target /run/key))) (shell "echo up; sleep {mark}"))',
+    )
+    path = Path(house.store.partition(":")[2])
+    with house.start(text, "--secret", f"key:{house.folder}/key", "--memory", "100M") as build:
+        try:
+            assert build.stdout
+            assert any(line == b"up\n" for line in build.stdout)
+            (bundle,) = [found for found in (path / "run").iterdir() if found.name != "networks"]
+            assert (path / "run/networks" / bundle.name).exists()
+            assert list(Path("/sys/fs/cgroup").glob(f"*/{bundle.name}"))
+        finally:
+            build.kill()
+    assert gone(mark)
+    assert (bundle / "container").exists()
+    assert house.run("ls").returncode == 0
+    assert not bundle.exists()
+    assert list(Path("/sys/fs/cgroup").glob(f"*/{bundle.name}")) == []
+    assert house.residue() == []
+
+
 def contents(house: House) -> dict[str, dict[str, Any]]:
     """Of every finished layer, all its files."""
     store, found = house.open(), {}
@@ -294,7 +319,7 @@ def test_kill_9_at_200_random_moments(tmp_path: Path, tiny_base: Path, can_mount
     while kills < 200:
         while len(running) < 3:
             running.append(killed.start(chance.choice(texts), *words))
-        time.sleep(chance.expovariate(1 / 0.12))
+        time.sleep(chance.expovariate(1 / 0.08))
         victim = running.pop(chance.randrange(3))
         ended = victim.poll()
         assert ended in (None, 0), victim.communicate()[1].decode()
@@ -310,8 +335,9 @@ def test_kill_9_at_200_random_moments(tmp_path: Path, tiny_base: Path, can_mount
         process.communicate()
 
     assert gone("987693")
-    killed.open()  # the next start removes what is left
     assert soon(lambda: not users(killed.store.partition(":")[2]))
+    killed.open()  # the next start removes what is left
+    assert killed.residue() == []
     assert killed.run("build", *words, "-f", killed.file(texts[0])).returncode == 0
     assert killed.residue() == []
     found = contents(killed)

@@ -159,7 +159,9 @@ def test_isolation(run: Run) -> None:
 
 
 def test_loopback_works(run: Run) -> None:
-    script = "(until echo through | nc -w 1 127.0.0.1 7000; do sleep 0.01; done) & nc -l -p 7000"
+    # The listener's input stays open: at its end it would hang up, perhaps before anything was sent.
+    script = "mkfifo /tmp/open; exec 3<>/tmp/open; "
+    script += "(until echo through | nc -w 5 127.0.0.1 7000; do sleep 0.01; done) & nc -l -p 7000 <&3"
     assert run(script)[1].splitlines()[-1] == b"through"
 
 

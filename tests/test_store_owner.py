@@ -243,7 +243,7 @@ def test_a_mount_in_the_store_is_found_not_emptied(tmp_path: Path, can_mount: No
 
 def test_a_container_of_a_dead_process_is_killed(store: Store, tmp_path: Path) -> None:
     draft = Path(store.path, "tmp/dead")
-    draft.mkdir()
+    (draft / "run").mkdir(parents=True)
     runtime = tmp_path / "runtime"
     runtime.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/called; test -d {draft}\n')
     runtime.chmod(0o755)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from obuild.sandbox import Process
 
-__all__ = ["Network", "check", "hosts"]
+__all__ = ["Network", "check", "forget", "hosts"]
 
 _SUBNET = "10.213.{network}.{member}"
 _BITS = 24
@@ -69,7 +69,7 @@ class Network:
     def __enter__(self) -> Network:
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         try:
-            with self._alone():
+            with Lock.make(f"{self._directory}/lock"):
                 self._join()
         except BaseException:
             self.__exit__(None, None, None)
@@ -77,21 +77,16 @@ class Network:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with self._alone():
+        with Lock.make(f"{self._directory}/lock"):
             if self._lock is not None:
                 os.unlink(f"{self._directory}/{self._id}")
                 self._lock.release()
             for fd in self._open:
                 os.close(fd)
-            _write_hosts(self._members())
-
-    def _alone(self) -> Lock:
-        lock = Lock.make(f"{self._directory}/lock")
-        assert lock is not None
-        return lock
+            _write_hosts(_members(self._directory))
 
     def _join(self) -> None:
-        members = self._members()
+        members = _members(self._directory)
         own = kernel.new_network()
         self._open.append(own)
         self.namespace = f"/proc/{os.getpid()}/fd/{own}"
@@ -117,24 +112,6 @@ class Network:
             json.dump(member, file)
         self._lock = Lock.take(path)
 
-    def _members(self) -> list[dict[str, Any]]:
-        """Everybody who is there; the records of those who were killed are removed on the way."""
-        import json
-
-        found = []
-        for name in sorted(os.listdir(self._directory)):
-            path = f"{self._directory}/{name}"
-            if name == "lock":
-                continue
-            gone = Lock.attempt(path)
-            if gone is None:
-                with open(path, encoding="utf-8") as file:
-                    found.append(json.load(file))
-            else:
-                os.unlink(path)
-                gone.release()
-        return found
-
     def _switch(self, name: str, members: list[dict[str, Any]]) -> int:
         """The namespace with the bridge of the network `name`, made when nobody is there yet."""
         for member in members:
@@ -152,6 +129,33 @@ class Network:
         with _Links(fd) as links:
             links.bridge()
         return fd
+
+
+def forget(state: str, id: str) -> None:
+    """End the membership of a container whose obuild was killed; the others no longer find it by name."""
+    directory = f"{state}/networks"
+    if os.path.exists(f"{directory}/{id}"):
+        with Lock.make(f"{directory}/lock"):
+            _write_hosts(_members(directory))
+
+
+def _members(directory: str) -> list[dict[str, Any]]:
+    """Everybody who is there; the records of those who were killed are removed on the way."""
+    import json
+
+    found = []
+    for name in sorted(os.listdir(directory)):
+        path = f"{directory}/{name}"
+        if name == "lock":
+            continue
+        gone = Lock.attempt(path)
+        if gone is None:
+            with open(path, encoding="utf-8") as file:
+                found.append(json.load(file))
+        else:
+            os.unlink(path)
+            gone.release()
+    return found
 
 
 class _Links:

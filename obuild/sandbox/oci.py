@@ -8,15 +8,14 @@ import re
 from contextlib import ExitStack
 
 from obuild import kernel, system
-from obuild.disk import remove_tree
 from obuild.errors import SandboxError
-from obuild.sandbox import bundle as bundles
 from obuild.sandbox import cgroup as cgroups
 from obuild.sandbox import network as networks
 from obuild.sandbox import runtime
 from obuild.sandbox.bundle import Bundle
 from obuild.sandbox.cgroup import Cgroup
 from obuild.sandbox.config import Bind, check, config
+from obuild.sandbox.leftover import clean_up
 from obuild.sandbox.network import Network
 from obuild.sandbox.point import Points
 from obuild.sandbox.watch import Watch
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from obuild.cancel import Cancel
     from obuild.sandbox import Process
 
-__all__ = ["RUNTIMES", "OciSandbox", "kill_leftover"]
+__all__ = ["RUNTIMES", "OciSandbox"]
 
 RUNTIMES = ("crun", "runc")
 """The runtimes, the preferred one first: crun starts a container in a third of runc's time."""
@@ -84,7 +83,7 @@ class OciSandbox:
             cancel.check()
         if not self._clean:
             self._clean = True
-            kill_leftover(self._state)
+            clean_up(self._state)
         with ExitStack() as stack:
             bundle = stack.enter_context(Bundle(self._state, self._runtime(), state))
             points = stack.enter_context(Points(root))
@@ -110,26 +109,6 @@ class OciSandbox:
 
     def _runtime(self) -> str:
         return self._name or next((name for name in RUNTIMES if system.find(name)), RUNTIMES[0])
-
-
-def kill_leftover(state: str) -> None:
-    """Kill containers under `state` whose obuild was killed, and remove what is left of them.
-
-    Those of living processes are left alone.
-    """
-    for path, lock in bundles.leftovers(state):
-        with lock:
-            try:
-                with open(f"{path}/container", encoding="utf-8") as file:
-                    name, rest = file.read().split(" ", 1)
-            except (FileNotFoundError, ValueError):
-                pass  # nothing was started yet
-            else:
-                kernel.private_mounts()
-                state_root, container = rest.rstrip("\n").rsplit(" ", 1)
-                runtime.delete(name, state_root, container)
-                cgroups.delete(container)
-            remove_tree(path)
 
 
 def _describe(

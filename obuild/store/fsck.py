@@ -11,7 +11,7 @@ from obuild.store.cache import remove as remove_cache
 from obuild.store.cache import settle
 from obuild.store.chain import flat_owner
 from obuild.store.layer import Layer, list_layers, unescape
-from obuild.store.scratch import clean_up
+from obuild.store.scratch import clean_up, clean_up_containers
 from obuild.value import value
 
 TYPE_CHECKING = False
@@ -53,7 +53,7 @@ def fsck(store: Store, *, repair: bool) -> list[Finding]:
 
 
 def _problems(store: Store) -> Iterator[_Problem]:
-    for check in (_mounts, _drafts, _layers, _failed, _flats, _caches):
+    for check in (_mounts, _containers, _drafts, _layers, _failed, _flats, _caches):
         yield from check(store)
 
 
@@ -90,7 +90,26 @@ def _drafts(store: Store) -> Iterator[_Problem]:
     for entry in os.scandir(f"{store.path}/tmp"):
         if not _in_use(entry.path):
             message = "left by a process that died"
-            yield _Problem(entry.path, message, lambda: bool(clean_up(store.path, store.backend.drop)))
+            yield _Problem(entry.path, message, lambda path=entry.path: _drop(store, path))  # type: ignore[misc]
+
+
+def _containers(store: Store) -> Iterator[_Problem]:
+    """Containers of dead processes that could not be removed when the store was opened."""
+    if os.path.isdir(f"{store.path}/run"):
+        for entry in os.scandir(f"{store.path}/run"):
+            if entry.name != "networks" and not _in_use(entry.path):
+                message = "a container left by a process that died"
+                yield _Problem(entry.path, message, lambda path=entry.path: _kill(store, path))  # type: ignore[misc]
+
+
+def _drop(store: Store, path: str) -> bool:
+    clean_up(store.path, store.backend.drop)
+    return not os.path.exists(path)
+
+
+def _kill(store: Store, path: str) -> bool:
+    clean_up_containers(store.path)
+    return not os.path.exists(path)
 
 
 def _layers(store: Store) -> Iterator[_Problem]:

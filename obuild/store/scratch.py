@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Scratch", "Sweeper", "clean_up", "drop_all", "kill_container"]
+__all__ = ["Scratch", "Sweeper", "clean_up", "clean_up_containers", "drop_all", "kill_container"]
 
 
 _HANDS = 4
@@ -150,9 +150,24 @@ def kill_container(path: str) -> None:
             runtime, state, name = file.read().split()
     except (FileNotFoundError, ValueError):
         return  # none was started, or the process died before it could start one
+    if not os.path.isdir(state):
+        return  # it has been removed already
     from obuild import system
 
     system.run([runtime, "--root", state, "delete", "--force", name], timeout=30, check=False)
+
+
+def clean_up_containers(store: str) -> list[str]:
+    """Kill what still runs for dead processes and remove what is left of it; the paths of what was removed."""
+    try:
+        names = os.listdir(f"{store}/run")
+    except FileNotFoundError:
+        return []  # no step has run yet
+    if names in ([], ["networks"]):
+        return []
+    from obuild.sandbox import leftover
+
+    return leftover.clean_up(f"{store}/run")
 
 
 def clean_up(store: str, drop: Callable[[str], None]) -> list[str]:

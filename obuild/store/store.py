@@ -9,7 +9,7 @@ import time
 from obuild.disk import Lock
 from obuild.errors import StoreError, nearest
 from obuild.store.layer import Layer, escape, layer_path, list_layers
-from obuild.store.scratch import Scratch, clean_up, drop_all
+from obuild.store.scratch import Scratch, clean_up, clean_up_containers, drop_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -204,9 +204,10 @@ class Store:
             time.sleep(0.001)
 
     def clean_up(self) -> None:
-        """Remove what dead processes left, with their containers. One listdir when there is nothing."""
+        """Remove what dead processes left, containers first. Two listdirs when there is nothing."""
         if self._backend:
             self._backend.finish()
+        clean_up_containers(self.path)
         if os.listdir(f"{self.path}/tmp"):
             clean_up(self.path, self.backend.drop)
 
