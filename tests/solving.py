@@ -29,7 +29,7 @@ class World:
     def _versions(self, name: str) -> Iterator[str]:
         return (package.version for package in self.files if package.name == name)
 
-    def opam(self, package: Package) -> OpamFile:
+    def opam(self, package: Package, *, level: str = "") -> OpamFile:
         return self.files[package]
 
     def blob_id(self, package: Package) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from solving import opam_file
 
-from obuild.opam.repo import open_repository
+from obuild.opam.repo import open_repositories, open_repository
 from obuild.opam.solver import FactReader
 from obuild.opam.solver.fact import fact_of
 
@@ -39,7 +39,7 @@ def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:
     repository = open_repository(str(tmp_path / "one"), "")
     again = FactReader(repository, str(tmp_path / "cache"))
 
-    def fail(package: object) -> None:
+    def fail(package: object, **_: object) -> None:
         raise AssertionError(f"{package} is parsed again")
 
     repository.opam = fail  # type: ignore[method-assign, assignment]
@@ -69,3 +69,21 @@ def test_files_that_can_not_be_read(text: str, version: str, reason: str, tmp_pa
     (error,) = reader.unreadable.values()
     assert reason in str(error)
     assert "packages/a/a.1/opam" in str(error)
+
+
+def test_a_definition_that_is_refused_leaves_the_next_one(tmp_path: Path) -> None:
+    write(tmp_path / "top", "a.1", "depends: [")
+    write(tmp_path / "top", "b.1", 'depends: "top"', "2.1")
+    for package in ("a.1", "b.1"):
+        write(tmp_path / "bottom", package, 'depends: "bottom"')
+    both = [str(tmp_path / name) for name in ("top", "bottom")]
+    cache = str(tmp_path / "cache")
+    reader = FactReader(open_repositories(both, cache), cache)
+    wanted = (("atom", "bottom", None), None, None, True, (), False)
+    assert [reader(name, "1") for name in "ab"] == [wanted, wanted]
+    assert not reader.unreadable
+    reader.save()
+    # What stands in for a file that can not be read is never remembered as its own.
+    alone = FactReader(open_repositories(both[:1], cache), cache)
+    assert [alone(name, "1") for name in "ab"] == [None, None]
+    assert [str(package) for package in alone.unreadable] == ["a.1", "b.1"]

@@ -220,7 +220,7 @@ def _build_ids(
     from obuild.opam.memory import HashMemory
 
     def lookup(package: Package) -> OpamFile | None:
-        return overlay.opam(package) if overlay.find(package) else None
+        return overlay.opam(package, level=rules.level) if overlay.find(package) else None
 
     memory = HashMemory(Cache(cache_folder(cache)), level=rules.level, width=rules.width)
     found = build_ids(packages, lookup, rules, pinned=pinned, hash=memory)

@@ -23,13 +23,13 @@ from obuild.errors import OpamError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Any
+    from collections.abc import Sequence
+    from typing import Any, TypeAlias
 
-    from obuild.opam.repo import Overlay
-    from obuild.opam.solver import FactReader, NoSolution, Request, Rules, Solution, Solver, Universe
+    from obuild.opam.solver import NoSolution, Request, Rules, Solution, Universe
+    from obuild.opam.solver.solve import Report
 
-    Answer = Solution | NoSolution
+    Answer: TypeAlias = Solution | NoSolution
 
 __all__ = ["COMMANDS"]
 
@@ -39,28 +39,30 @@ NO_SOLUTION = 3
 
 def solve(*, targets: tuple[str, ...], repo: Sequence[str], cache: str | None, **given: Any) -> int:
     """Print the solution of each request, in their order; 3 when the only one has none."""
-    from obuild.opam.solver import Memory, fingerprints, solve_all
+    from obuild.opam.solver import Memory, Solution, fingerprints, solve_all
 
-    overlay, solver, reader = _open(repo, cache, given)
-    rules = solver.universe.rules
-    requests = _requests(targets, solver, given)
+    world = _World(repo, cache, given)
+    solver = world.solver
+    requests = _requests(targets, solver.universe, given)
     solver.check(requests)
     memory = None
     if len(requests) > 1:
-        memory = Memory(cache_folder(cache), rules, fingerprints(overlay, solver.universe))
-    report = given["report"] == "0install"
-    shown = _Shown(solver, overlay, given)
+        memory = Memory(cache_folder(cache), solver.universe.rules, fingerprints(world.overlay, solver.universe))
     answers = solve_all(
-        solver, requests, memory=memory, report=report, processes=given["jobs"], progress=Progress("solving")
+        solver,
+        requests,
+        memory=memory,
+        report=_report(given),
+        processes=given["jobs"],
+        progress=Progress("solving"),
     )
     unsolved = 0
     for answer in answers:
-        unsolved += not hasattr(answer, "packages")
-        shown(answer)
-    reader.save()
+        unsolved += not isinstance(answer, Solution)
+        _show(answer, world, given)
     if memory:
         memory.save()
-    _tell_unreadable(overlay)
+    world.close()
     return NO_SOLUTION if unsolved and len(requests) == 1 else 0
 
 
@@ -68,15 +70,15 @@ def rdeps(*, package: str, repo: Sequence[str], cache: str | None, latest: bool,
     """Print the packages that depend on one, and in which versions."""
     from obuild.opam.solver import dependents, format_steps
 
-    overlay, solver, reader = _open(repo, cache, given)
+    world = _World(repo, cache, given)
     name, _, version = package.partition(".")
-    found = dependents(solver.universe, name, version, latest=latest, optional=optional)
-    reader.save()
+    found = dependents(world.solver.universe, name, version, latest=latest, optional=optional)
+    world.close()
     if given["json"]:
         for step in found:
             _print(json_format.dumps({"packages": list(map(str, step.packages)), "needs": step.subject}))
     elif found:
-        _print(format_steps(found, overlay.path))
+        _print(format_steps(found, world.solver.path))
     return 0
 
 
@@ -84,87 +86,81 @@ def why(*, target: str, dependency: str, repo: Sequence[str], cache: str | None,
     """Print why a dependency is part of the solution of a package; 1 when it is not, 3 when there is no solution."""
     from obuild.opam.solver import NoSolution, format_steps, parse_request, why
 
-    overlay, solver, reader = _open(repo, cache, given)
+    world = _World(repo, cache, given)
     request = parse_request(target)
-    solver.check([request])
-    answer = solver.solve(request)
-    reader.save()
+    world.solver.check([request])
+    answer = world.solver.solve(request, report="short")
+    world.close()
     if isinstance(answer, NoSolution):
-        _Shown(solver, overlay, {**given, "report": "short", "json": False})(answer)
+        print(answer.report, file=sys.stderr)
         return NO_SOLUTION
-    found = why(solver.universe, answer, dependency)
+    found = why(world.solver.universe, answer, dependency)
     if found.chain is None:
         print(f'"{dependency}" is not in the solution of "{target}"', file=sys.stderr)
         return 1
     _print(found.package)
     if found.chain:
-        _print(format_steps(found.chain, overlay.path))
+        _print(format_steps(found.chain, world.solver.path))
     return 0
 
 
-def _open(repo: Sequence[str], cache: str | None, given: dict[str, Any]) -> tuple[Overlay, Solver, FactReader]:
-    from obuild.opam.solver import load_pins, open_solver
+class _World:
+    """The repositories with the user's own packages, and a solver over them."""
 
-    overlay = open_overlay(repo, cache)
-    solver, reader = open_solver(
-        overlay, _rules(given), cache=cache_folder(cache), pins=load_pins(given.get("pin", ()))
-    )
-    return overlay, solver, reader
+    def __init__(self, repo: Sequence[str], cache: str | None, given: dict[str, Any]) -> None:
+        from obuild.opam.solver import load_pins, open_solver
+
+        self.overlay = open_overlay(repo, cache)
+        self.pins = load_pins(given.get("pin", ()))
+        self.solver, self.reader = open_solver(self.overlay, _rules(given), cache=cache_folder(cache), pins=self.pins)
+
+    def close(self) -> None:
+        """Keep what was read from opam files, and name those that could not be."""
+        self.reader.save()
+        for error in self.reader.unreadable.values():
+            print(f"note: left out: {error}", file=sys.stderr)
 
 
-class _Shown:
-    """How answers are printed: JSON, Graphviz, the build order, or plain lists."""
+def _report(given: dict[str, Any]) -> Report:
+    """The kind of report that is wanted."""
+    if given["report"] == "short" and given["json"]:
+        return "json"
+    return "" if given["report"] == "none" else given["report"]
 
-    def __init__(self, solver: Solver, overlay: Overlay, given: dict[str, Any]) -> None:
-        self._solver, self._overlay, self._given = solver, overlay, given
 
-    def __call__(self, answer: Answer) -> None:
-        from obuild.opam.solver import NoSolution, build_map, build_order, format_answer, format_dot
+def _show(answer: Answer, world: _World, given: dict[str, Any]) -> None:
+    """Print an answer: as JSON, for Graphviz, as the build order, or plainly."""
+    from obuild.opam.solver import NoSolution, build_map, build_order, format_answer, format_dot
 
-        if isinstance(answer, NoSolution):
-            self._unsolved(answer)
-            return
-        if self._given["verify"]:
-            self._verify(answer)
-        plan = build_map(self._solver.universe, answer)
-        if self._given["json"]:
-            _print(format_answer(answer, plan))
-        elif self._given["dot"]:
-            _print(format_dot(plan))
-        elif self._given["order"]:
-            _print("\n".join(map(str, build_order(plan))))
+    if isinstance(answer, NoSolution):
+        if given["json"]:
+            shown = format_answer(answer)
+            explained = json_format.loads(answer.report) if given["report"] == "short" else {}
+            _print(json_format.dumps({**json_format.loads(shown), **explained}) if explained else shown)
         else:
-            _print(" ".join(map(str, answer.packages)))
+            print(answer.report or f'no solution for "{answer.request}"', file=sys.stderr)
+        return
+    if given["verify"]:
+        _verify(answer, world)
+    if not (given["json"] or given["dot"] or given["order"]):
+        _print(" ".join(map(str, answer.packages)))
+        return
+    plan = build_map(world.solver.universe, answer)
+    if given["json"]:
+        _print(format_answer(answer, plan))
+    elif given["dot"]:
+        _print(format_dot(plan))
+    else:
+        _print("\n".join(map(str, build_order(plan))))
 
-    def _unsolved(self, answer: NoSolution) -> None:
-        from obuild.opam.solver import NoSolution, format_answer, format_explanation, shown_explanation
 
-        kind = self._given["report"]
-        explanation = self._solver.explain(answer.request) if kind == "short" else None
-        if not self._given["json"]:
-            text = format_explanation(explanation, self._overlay.path) if explanation else answer.report
-            print(text or f"no solution for {answer.request}", file=sys.stderr)
-        elif explanation:
-            text = format_explanation(explanation, self._overlay.path)
-            shown = json_format.loads(format_answer(NoSolution(answer.request, text)))
-            _print(json_format.dumps({**shown, "explanation": shown_explanation(explanation, self._overlay.path)}))
-        else:
-            _print(format_answer(answer))
+def _verify(answer: Solution, world: _World) -> None:
+    """Check a solution by a second reading of the rules that shares nothing with the search."""
+    from obuild.opam.solver import verify
 
-    def _verify(self, answer: Solution) -> None:
-        """Check a solution by a second reading of the rules that shares nothing with the search."""
-        from obuild.opam.audit import Terms, audit
-
-        rules = self._solver.universe.rules
-        asked = dict(answer.request.wanted)
-        if rules.compiler:
-            asked.setdefault(rules.compiler.name, rules.compiler.version)
-        kinds = {"with-test": rules.with_test, "with-doc": rules.with_doc}
-        tested = frozenset(name for name, _ in answer.request.wanted) if any(kinds.values()) else frozenset()
-        terms = Terms(asked, {**dict(rules.variables), **kinds}, tested=tested, strict=rules.day10)
-        wrong = audit(self._overlay, answer.packages, terms)
-        if wrong:
-            raise OpamError(f'the solution of "{answer.request}" is wrong: ' + "; ".join(wrong))
+    wrong = verify(world.overlay, world.solver.universe.rules, answer, world.pins)
+    if wrong:
+        raise OpamError(f'the solution of "{answer.request}" is wrong: ' + "; ".join(wrong))
 
 
 def _rules(given: dict[str, Any]) -> Rules:
@@ -189,48 +185,20 @@ def _rules(given: dict[str, Any]) -> Rules:
     )
 
 
-def _requests(targets: tuple[str, ...], solver: Solver, given: dict[str, Any]) -> list[Request]:
+def _requests(targets: tuple[str, ...], universe: Universe, given: dict[str, Any]) -> tuple[Request, ...]:
     """What is asked for: packages, lists in files, everything available, or all that is pinned."""
-    from obuild.opam.solver import parse_request
+    from obuild.opam.solver import everything, load_requests, parse_request
 
-    universe = solver.universe
     if given["all"] or given["all_versions"]:
-        return [parse_request(text) for text in _available(universe, newest=given["all"])]
-    names = [name for target in targets for name in (_listed(target[1:]) if target[:1] == "@" else [target])]
-    names = names or list(universe.pins)
-    if not names:
+        if targets:
+            raise UsageError(f'"{targets[0]}" is asked for beside everything', hint="leave one of them out")
+        return everything(universe, all_versions=given["all_versions"])
+    found: list[Request] = []
+    for target in targets or universe.pins:
+        found += load_requests(target[1:]) if target[:1] == "@" else [parse_request(target)]
+    if not (found or targets):
         raise UsageError("what shall be solved?", hint="give packages, @FILE with one a line, --all or --all-versions")
-    return [parse_request(name) for name in names]
-
-
-def _available(universe: Universe, *, newest: bool) -> Iterator[str]:
-    """Every package that is available, the newest version first or alone."""
-    from obuild.opam.version import version_key
-
-    for name in universe.packages:
-        versions = sorted(universe.candidates(name, asked=True), key=version_key, reverse=True)
-        yield from (f"{name}.{version}" for version in (versions[:1] if newest else versions))
-
-
-def _listed(path: str) -> list[str]:
-    """The packages of a file: one a line, or day10's `{"packages": [...]}`."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise UsageError(f'can not read the package list "{path}": {reason}') from None
-    if text.lstrip().startswith("{"):
-        try:
-            return [str(name) for name in json_format.loads(text)["packages"]]
-        except (ValueError, KeyError, TypeError):
-            raise UsageError(f'"{path}" is no package list', hint='write {"packages": ["NAME.VERSION", ...]}') from None
-    return [word for line in text.splitlines() for word in line.partition("#")[0].split()]
-
-
-def _tell_unreadable(overlay: Overlay) -> None:
-    for package, error in overlay.unreadable.items():
-        print(f"note: {package} is left out: {error}", file=sys.stderr)
+    return tuple(found)
 
 
 def _print(text: str) -> None:

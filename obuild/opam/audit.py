@@ -7,6 +7,7 @@ it depends on must be there, what it conflicts with must not, and everything mus
 from __future__ import annotations
 
 from obuild.errors import OpamError
+from obuild.opam.effective import LEVELS
 from obuild.opam.filter import evaluate, satisfied
 from obuild.opam.package import Package
 from obuild.opam.version import holds, valid_version
@@ -69,7 +70,7 @@ class _Audit:
         yield from self._superfluous(files)
 
     def _file(self, package: Package) -> OpamFile:
-        return self._terms.pins.get(package.name) or self._repository.opam(package)
+        return self._terms.pins.get(package.name) or self._repository.opam(package, level=LEVELS[-1])
 
     def _package_problems(self, package: Package, file: OpamFile) -> Iterator[str]:
         if package.name not in self._terms.pins:
@@ -92,7 +93,7 @@ class _Audit:
         for version in self._repository.packages()[package.name]:
             other = Package(package.name, version)
             try:
-                opam = self._repository.opam(other)
+                opam = self._repository.opam(other, level=LEVELS[-1])
             except OpamError:
                 continue
             if "avoid-version" not in opam.flags and self._is_available(other, opam):

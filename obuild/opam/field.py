@@ -111,11 +111,13 @@ def _texts(value: Value) -> tuple[str, ...]:
 
 
 def _all_tags(tags: tuple[str, ...]) -> Filter:
-    """The filter that opam makes of the tags of its old format."""
+    """The filter that opam makes of the tags of its old format; halved, because a line may have thousands of them."""
     if not tags:
         return True
-    first, *rest = tags
-    return ("logop", "&", first, _all_tags(tuple(rest))) if rest else first
+    if len(tags) == 1:
+        return tags[0]
+    middle = len(tags) // 2
+    return ("logop", "&", _all_tags(tags[:middle]), _all_tags(tags[middle:]))
 
 
 def valid_rewrite(value: Value) -> bool:

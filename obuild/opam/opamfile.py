@@ -13,6 +13,7 @@ from obuild.opam.field import READERS, read_depexts, valid_rewrite
 from obuild.opam.filter import expand, read_filter, resolve, satisfied
 from obuild.opam.formula import read_conflicts, read_depopts, read_formula
 from obuild.opam.legacy import with_ocaml_version, with_os
+from obuild.opam.reader import DEPTH
 from obuild.opam.shape import WrongShape, elements, option
 from obuild.opam.source import Source, read_legacy_sources, read_source
 from obuild.opam.version import holds
@@ -188,6 +189,10 @@ class OpamFile:
             return 'the field "x-subpath" must be a string'
         if level >= "2.2" and not isinstance(self.fields.get("x-locked", ""), str):
             return 'the field "x-locked" must be a string'
+        for name in ("os", "ocaml-version"):
+            # Their elements are joined one by one into a filter, which is then as deep as they are many.
+            if len(elements(self.fields.get(name, ("list", ())), 1)) > DEPTH:
+                return f'the field "{name}" has more than {DEPTH} elements'
         rewrite = self.fields.get("x-env-path-rewrite")
         if level >= "2.2" and rewrite is not None and not valid_rewrite(rewrite):
             return 'the field "x-env-path-rewrite" must be a list of rules: [NAME false] or [NAME separator format]'

@@ -223,13 +223,19 @@ def _prefixed(values: list[Any], at: int) -> tuple[Value, int]:
 
 
 def _check_depth(name: str, value: Value, offset: int) -> None:
-    """Raises `Unreadable` when the value of the field `name`, which is at `offset`, nests deeper than `DEPTH`."""
-    level = [value]
-    for _ in range(DEPTH):
-        level = [part for each in level if isinstance(each, tuple) for part in _parts(each)]
-        if not level:
-            return
-    raise Unreadable(f'the value of "{name}" nests more than {DEPTH} deep', offset)
+    """Raises `Unreadable` when the value of the field `name`, which is at `offset`, nests deeper than `DEPTH`.
+
+    What stands side by side in parentheses or braces is joined by operators when it is read: it counts as those.
+    """
+    agenda = [(value, 0)]
+    while agenda:
+        each, depth = agenda.pop()
+        if isinstance(each, tuple):
+            parts = _parts(each)
+            depth += len(parts) if each[0] in ("group", "option") else 1
+            if depth > DEPTH:
+                raise Unreadable(f'the value of "{name}" nests more than {DEPTH} deep', offset)
+            agenda += [(part, depth) for part in parts]
 
 
 def _parts(value: tuple[Any, ...]) -> tuple[Value, ...]:

@@ -57,11 +57,11 @@ class Overlay:
 
     def find(self, package: Package) -> Package | None:
         """The package that is to opam the same as `package`; its version may be written otherwise."""
-        return next((found for _, found in self._definitions(package)), None)
+        return next((found for _, found in self.definitions(package)), None)
 
     def home(self, package: Package) -> Repository:
         """The first repository that has the package. Raises `UsageError` when none has."""
-        for repository, _ in self._definitions(package):
+        for repository, _ in self.definitions(package):
             return repository
         versions = self._homes.get(package.name)
         if versions:
@@ -69,7 +69,8 @@ class Overlay:
             raise UsageError(f'no version "{package.version}" of "{package.name}" in {self.where}', hint=hint)
         raise UsageError(f'no package "{package.name}" in {self.where}', hint=nearest(package.name, self._homes))
 
-    def _definitions(self, package: Package) -> Iterator[tuple[Repository, Package]]:
+    def definitions(self, package: Package) -> Iterator[tuple[Repository, Package]]:
+        """The repositories that have the package, each with how it calls it; the first that can be read counts."""
         for repository in self.repositories:
             found = repository.find(package)
             if found:
@@ -100,12 +101,14 @@ class Overlay:
         file = self.opam(package)
         return extra_files(file, self.path(file.package))
 
-    def opam(self, package: Package) -> OpamFile:
-        """What the package's opam file says. Raises `OpamError` when no definition can be read."""
+    def opam(self, package: Package, *, level: str = "") -> OpamFile:
+        """What the package's opam file says. Raises `OpamError` when no definition can be read, by an opam of `level`
+        if one is given.
+        """
         first: OpamError | None = None
-        for repository, found in self._definitions(package):
+        for repository, found in self.definitions(package):
             try:
-                return repository.opam(found)
+                return repository.opam(found, level=level)
             except OpamError as error:
                 first = first or error
         raise first or AssertionError(self.home(package))

@@ -108,11 +108,23 @@ class Repository:
             raise self._error(place, value)
         return value  # type: ignore[no-any-return]
 
-    def opam(self, package: Package) -> OpamFile:
-        """What the package's opam file says. Raises `OpamError` for one that can not be read."""
+    def definitions(self, package: Package) -> Iterator[tuple[Repository, Package]]:
+        """As `Overlay.definitions`: this repository, if it has the package."""
+        found = self.find(package)
+        if found:
+            yield self, found
+
+    def opam(self, package: Package, *, level: str = "") -> OpamFile:
+        """What the package's opam file says. Raises `OpamError` for one that can not be read, by an opam of `level` if
+        one is given.
+        """
         found = self.find(package) or package
         items = self.items(found)
-        return OpamFile(found, items, blob=self.blob_id(found), files=partial(self.files, found))
+        file = OpamFile(found, items, blob=self.blob_id(found), files=partial(self.files, found))
+        refusal = file.refusal(level) if level else ""
+        if refusal:
+            raise OpamError([Problem(refusal, self.path(found))])
+        return file
 
     def files(self, package: Package) -> dict[str, bytes]:
         """The contents of the files below the package's directory `files`, by relative path."""

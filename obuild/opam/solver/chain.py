@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from obuild.opam.formula import atoms
 from obuild.opam.package import Package, name_key
+from obuild.opam.solver.answer import Request
 from obuild.opam.solver.problem import REQUEST
 from obuild.opam.solver.text import format_formula
 from obuild.opam.version import version_key
@@ -14,11 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from obuild.opam.formula import Formula
-    from obuild.opam.solver.answer import Request
     from obuild.opam.solver.core import Constraint
     from obuild.opam.solver.problem import Problem
 
-__all__ = ["Explanation", "Step", "explain_core", "format_explanation", "shown_explanation"]
+__all__ = ["Explanation", "Step", "dump_explanation", "explain_core", "format_explanation", "shown_explanation"]
 
 _VERBS = {
     "depends": ("needs", "need"),
@@ -65,14 +65,15 @@ def explain_core(problem: Problem, request: Request, core: Sequence[Constraint])
     """The explanation that the constraints of a core give."""
     asked = [problem.choice(0, REQUEST)[1][place] for role, _, place in core if role == 0]
     compiler = problem.universe.rules.compiler
-    texts = {name: f"{name}.{version}" if version else name for name, version in request.wanted}
-    matters = compiler and compiler.name not in texts and compiler.name in [problem.names[role] for role, _ in asked]
-    texts |= {compiler.name: str(compiler)} if compiler and matters else {}
+    wanted = dict(request.wanted)
+    matters = compiler and compiler.name not in wanted and compiler.name in [problem.names[role] for role, _ in asked]
+    wanted |= {compiler.name: compiler.version} if compiler and matters else {}
+    absent = [problem.names[role] for role, values in asked if not values]
     return Explanation(
         request,
         str(compiler) if matters else "",
-        tuple(_onwards(_steps(problem, core), list(texts))),
-        tuple([f'"{texts[problem.names[role]]}": {_absence(problem, role)}' for role, values in asked if not values]),
+        tuple(_onwards(_steps(problem, core), list(wanted))),
+        tuple([f'"{Request(((name, wanted[name]),))}": {_absence(problem, name, wanted[name])}' for name in absent]),
     )
 
 
@@ -89,10 +90,12 @@ def _steps(problem: Problem, core: Sequence[Constraint]) -> list[Step]:
     return list(steps.values())
 
 
-def _absence(problem: Problem, role: int) -> str:
-    """Why a version that is asked for can not be chosen."""
-    if problem.universe.is_avoided(problem.names[role]) and not problem.versions(role):
+def _absence(problem: Problem, name: str, version: str) -> str:
+    """Why a version that is asked for, "" for any, can not be chosen."""
+    if problem.universe.is_avoided(name) and not problem.versions(problem.role(name)):
         return "all versions of it are to be avoided"
+    if problem.universe.is_unreadable(name, version):
+        return "its opam file can not be read"
     return "it is not available on this platform"
 
 
@@ -197,6 +200,14 @@ def shown_explanation(explanation: Explanation, path: Callable[[Package], str]) 
         **({"missing": list(explanation.missing)} if explanation.missing else {}),
         "steps": steps,
     }
+
+
+def dump_explanation(explanation: Explanation, path: Callable[[Package], str]) -> str:
+    """The explanation as a JSON object: `error` is its text, `explanation` what it is made of."""
+    import json
+
+    shown = {"error": format_explanation(explanation, path), "explanation": shown_explanation(explanation, path)}
+    return json.dumps(shown, ensure_ascii=False)
 
 
 def _versions(packages: Sequence[Package]) -> str:

@@ -9,7 +9,7 @@ under its git blob id and serve every repository that has the same file.
 
 from __future__ import annotations
 
-from obuild.errors import OpamError, Problem
+from obuild.errors import OpamError
 from obuild.opam.cache import Cache, Draft
 from obuild.opam.package import Package
 
@@ -52,23 +52,22 @@ class FactReader:
 
     def __call__(self, name: str, version: str) -> Fact | None:
         package = Package(name, version)
-        blob = bytes.fromhex(self._repository.blob_id(package))
+        first: OpamError | None = None
+        for repository, found in self._repository.definitions(package):
+            try:
+                return self._fact(repository, found)
+            except OpamError as error:
+                first = first or error
+        if first:
+            self.unreadable[package] = first
+        return None
+
+    def _fact(self, repository: Repository, package: Package) -> Fact:
+        blob = bytes.fromhex(repository.blob_id(package))
         fact: Fact | None = self._table.get(blob)
         if fact is None:
-            try:
-                fact = fact_of(self._opam(package))
-            except OpamError as error:
-                self.unreadable[package] = error
-            else:
-                self._read[blob] = fact
+            fact = self._read[blob] = fact_of(repository.opam(package, level=LEVEL))
         return fact
-
-    def _opam(self, package: Package) -> OpamFile:
-        file = self._repository.opam(package)
-        refusal = file.refusal(LEVEL)
-        if refusal:
-            raise OpamError([Problem(refusal, self._repository.path(package))])
-        return file
 
     def save(self) -> None:
         """Keep what was read from opam files for the next time."""

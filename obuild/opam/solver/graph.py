@@ -9,7 +9,8 @@ those of its `depopts` that happen to be there, without the names that it needs 
 from __future__ import annotations
 
 from obuild.errors import OpamError
-from obuild.opam.formula import atoms, meets, resolve_formula
+from obuild.opam.formula import meets
+from obuild.opam.package import name_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,24 +37,14 @@ def build_map(universe: Universe, solution: Solution) -> BuildMap:
         package = agenda.pop()
         if package not in found:
             names = _built_against(universe, package, selected, tested=package.name in asked)
-            found[package] = tuple(sorted(selected[name] for name in names))
+            found[package] = tuple([selected[name] for name in sorted(names, key=name_key)])
             agenda += found[package]
-    return {package: found[package] for package in sorted(found)}
+    return {package: found[package] for package in sorted(found, key=lambda package: name_key(package.name))}
 
 
 def _built_against(universe: Universe, package: Package, selected: Mapping[str, Package], *, tested: bool) -> set[str]:
-    depends, _, depopts, *_ = universe.fact(package.name, package.version)
-    needed, _ = universe.needs(package.name, package.version, tested=tested)
-    # Whether something is there for tests alone plays no part in day10's test for `post`.
-    before, after = (
-        {
-            name
-            for name, _ in atoms(resolve_formula(depends, universe.scope(package.version, tested=True, post=post).get))
-        }
-        for post in (False, True)
-    )
-    optional = {name for name, _ in atoms(depopts) if name in selected}
-    return ({atom[1] for atom in chosen_atoms(needed, selected)} | optional) - (after - before)
+    needed, optional, after = universe.links(package.name, package.version, tested=tested)
+    return ({atom[1] for atom in chosen_atoms(needed, selected)} | (optional & selected.keys())) - after
 
 
 def chosen_atoms(formula: Formula, selected: Mapping[str, Package]) -> Iterator[tuple[Any, ...]]:

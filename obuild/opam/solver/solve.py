@@ -5,7 +5,7 @@ from __future__ import annotations
 from obuild.errors import UsageError, nearest
 from obuild.opam.package import Package, name_key
 from obuild.opam.solver.answer import NoSolution, Request, Solution
-from obuild.opam.solver.chain import explain_core, format_explanation
+from obuild.opam.solver.chain import dump_explanation, explain_core, format_explanation
 from obuild.opam.solver.core import find_core
 from obuild.opam.solver.order import Order
 from obuild.opam.solver.problem import Problem
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from obuild.opam.solver.problem import Dependency
     from obuild.opam.solver.universe import Universe
 
-    Report: TypeAlias = Literal["", "0install", "short"]
+    Report: TypeAlias = Literal["", "0install", "short", "json"]
 
 __all__ = ["Session", "Solver"]
 
@@ -63,7 +63,8 @@ class Solver:
     def solve(self, request: Request, *, report: Report = "") -> Solution | NoSolution:
         """The best solution of a request, or that there is none, with a report of the kind that is wanted.
 
-        "0install" is opam-0install's, letter by letter, "short" a text made of `explain`, "" none at all.
+        "0install" is opam-0install's, letter by letter, "short" a text made of `explain`, "json" the same with all
+        that it was made of, "" none at all.
         """
         session, dependencies = self.session(request)
         chosen = session.search.solve(dependencies)
@@ -78,8 +79,9 @@ class Solver:
 
     def report(self, request: Request, kind: Report = "0install", *, verbose: bool = False) -> str:
         """A report on a request that has no solution; opam-0install's with all rejected candidates when `verbose`."""
-        if kind == "short":
-            return format_explanation(self.explain(request), self.path)
+        if kind in ("short", "json"):
+            explanation = self.explain(request)
+            return (format_explanation if kind == "short" else dump_explanation)(explanation, self.path)
         session, dependencies = self.session(request)
         session.problem.ask(dependencies)
         asked = {name: Package(name, version) for name, version in request.wanted if version}

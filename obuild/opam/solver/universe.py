@@ -7,16 +7,19 @@ request looks at a few hundred of the 18,000 versions of a repository.
 from __future__ import annotations
 
 from obuild.opam.filter import satisfied
-from obuild.opam.formula import resolve_formula
+from obuild.opam.formula import atoms, resolve_formula
 from obuild.opam.version import version_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import TypeAlias
 
     from obuild.opam.formula import Formula
     from obuild.opam.solver.fact import Fact, Facts
     from obuild.opam.solver.rule import Rules
+
+    Links: TypeAlias = tuple[Formula, frozenset[str], frozenset[str]]
 
 __all__ = ["DEV", "Universe"]
 
@@ -44,6 +47,7 @@ class Universe:
         self._table: dict[str, str | bool] = dict(rules.variables)
         self._known: dict[tuple[str, str], Fact | None] = {}
         self._candidates: dict[str, tuple[tuple[str, ...], bool]] = {}
+        self._links: dict[tuple[str, str, bool], Links] = {}
 
     def fact(self, name: str, version: str) -> Fact:
         """The facts of a candidate."""
@@ -66,6 +70,11 @@ class Universe:
     def is_avoided(self, name: str) -> bool:
         """Whether all versions of a name that are available are to be avoided."""
         return not self.candidates(name) and self._candidates[name][1]
+
+    def is_unreadable(self, name: str, version: str = "") -> bool:
+        """Whether no opam file of a name can be read, or that of one of its versions."""
+        versions = (version,) if version else self.packages.get(name, ())
+        return name not in self.pins and not any(self._fact(name, each) for each in versions)
 
     def available(self, name: str) -> tuple[str, ...]:
         """All versions of a name that are available, those to be avoided, too, and the newest in front."""
@@ -111,6 +120,20 @@ class Universe:
         depends, conflicts, *_ = self.fact(name, version)
         lookup = self.scope(version, tested=tested).get
         return resolve_formula(depends, lookup), resolve_formula(conflicts, lookup)
+
+    def links(self, name: str, version: str, *, tested: bool = False) -> Links:
+        """What a candidate depends on, the names that it can use, and those that it only needs after its own build."""
+        key = (name, version, tested)
+        if key not in self._links:
+            depends, _, depopts, *_ = self.fact(name, version)
+            needed, _ = self.needs(name, version, tested=tested)
+            # Whether something is there for tests alone plays no part in day10's test for `post`.
+            before, after = (
+                frozenset([name for name, _ in atoms(resolve_formula(depends, scope.get))])
+                for scope in [self.scope(version, tested=True, post=post) for post in (False, True)]
+            )
+            self._links[key] = needed, frozenset([name for name, _ in atoms(depopts)]), after - before
+        return self._links[key]
 
     def scope(self, version: str, *, tested: bool, post: bool = True) -> dict[str, str | bool]:
         """The variables in the dependencies of a package of this version."""
