@@ -14,7 +14,9 @@ from obuild.op import (
     Env,
     FromBuild,
     FromContext,
+    FromOpam,
     FromPackage,
+    FromText,
     FromUrl,
     Op,
     Origin,
@@ -30,6 +32,8 @@ from obuild.sexp import Atom, List
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from obuild.errors import Problem
     from obuild.sexp import Node, Source
 
@@ -45,6 +49,7 @@ MANY = 20
 """So many names of builds are offered at most: comparing each unknown name with thousands takes minutes."""
 
 WHOLE = "((build NAME (...))* (from BASE) OP*)"
+ACTIONS = ("switch", "substs", "install")
 OPS = ("comment", "workdir", "shell", "user", "env", "run", "copy")
 
 
@@ -218,13 +223,25 @@ class _Forms(Check):
 
     def copy(self, form: List, scope: tuple[str, ...]) -> Op:
         fields = self.fields(form, form[1:], ("from", "src", "dst", "exclude"), ("src", "dst"))
-        return Copy(
+        copy = Copy(
             self.sources(fields.get("src")),
             self.field(fields.get("dst"), "the destination", "(dst PATH)", empty=True),
             self.origin(fields["from"], scope) if "from" in fields else FromContext(),
             self.exclude(fields.get("exclude")),
             self.place(form),
         )
+        if isinstance(copy.source, FromText | FromUrl | FromOpam):
+            self.single(copy, fields)
+        return copy
+
+    def single(self, copy: Copy, fields: dict[str, List]) -> None:
+        """What is no directory has nothing in it to choose from."""
+        if isinstance(copy.source, FromText | FromUrl) and len(copy.src) > 1:
+            self.wrong(fields["src"], "there is one source only", "write (src NAME)")
+        if isinstance(copy.source, FromText) and copy.src and not _is_name(copy.src[0]):
+            self.wrong(fields["src"], f'"{copy.src[0]}" is not the name of a file', "write (src NAME)")
+        if copy.exclude:
+            self.wrong(fields["exclude"], "nothing can be excluded here", "only from the context or from builds")
 
     def sources(self, form: List | None) -> tuple[str, ...]:
         if form and len(form) == 1:
@@ -247,7 +264,13 @@ class _Forms(Check):
         node = found[0] if found else Atom("context")
         if node == "context":
             return FromContext()
-        makers = {"build": self.from_build, "package": self.from_package, "url": self.from_url}
+        makers = {
+            "build": self.from_build,
+            "package": self.from_package,
+            "text": self.from_text,
+            "url": self.from_url,
+            "opam": self.from_opam,
+        }
         name = head(node)
         if isinstance(node, List) and name in makers:
             return makers[name](node, scope)
@@ -283,24 +306,62 @@ class _Forms(Check):
 
     def from_package(self, form: List, _scope: tuple[str, ...]) -> Origin:
         self.extension(form, "a copy from a package")
-        found = self.arguments(form, 2, "(from (package NAME.VERSION ID))") or (Atom("?.?"), Atom("?"))
-        package = self.text(found[0], "the package")
+        found = self.arguments(form, 2, "(from (package NAME.VERSION ID))")
+        return FromPackage(*self.package(found)) if found else FromPackage("?.?", "?")
+
+    def package(self, nodes: Sequence[Node]) -> tuple[str, str]:
+        """A package with its version, and its id."""
+        package = self.text(nodes[0], "the package")
         name, _, version = package.partition(".")
         if package and not (name and version):
-            self.wrong(found[0], f'"{package}" is not a package with its version', "write NAME.VERSION")
-        return FromPackage(package, self.text(found[1], "the build-id"))
+            self.wrong(nodes[0], f'"{package}" is not a package with its version', "write NAME.VERSION")
+        build = self.text(nodes[1], "the build-id")
+        if "/" in build or build.startswith("."):
+            self.wrong(nodes[1], f'"{build}" can not be a build-id')
+        return package, build
+
+    def from_text(self, form: List, _scope: tuple[str, ...]) -> Origin:
+        self.extension(form, "a copy of a text")
+        return FromText(self.argument(form, "the text", "(from (text TEXT))", empty=True))
 
     def from_url(self, form: List, _scope: tuple[str, ...]) -> Origin:
         self.extension(form, "a copy from a url")
-        if len(form) < 3:
-            self.wrong(form, "a url and a checksum are needed", "write (from (url URL sha256=...))")
+        usage = "(from (url URL KIND=DIGITS... (mirror URL...)))"
+        if len(form) < 2:
+            self.wrong(form, "a url is needed", f"write {usage}")
             return FromUrl("", ())
-        checksums = self.texts(form[2:], "a checksum")
-        for node, checksum in zip(form[2:], checksums, strict=True):
-            kind, _, digits = checksum.partition("=")
-            if checksum and (len(digits) != DIGITS.get(kind) or not set(digits) <= set("0123456789abcdefABCDEF")):
-                self.wrong(node, f'"{checksum}" is not a checksum', f"write KIND=DIGITS, where KIND is {_kinds()}")
-        return FromUrl(self.text(form[1], "the url"), checksums)
+        checksums, mirrors = list[str](), list[str]()
+        for node in form[2:]:
+            if isinstance(node, List) and head(node) == "mirror":
+                mirrors += self.texts(node[1:], "the url of a mirror")
+            else:
+                checksums.append(self.checksum(node, usage))
+        return FromUrl(self.text(form[1], "the url"), tuple(checksums), tuple(mirrors))
+
+    def checksum(self, node: Node, usage: str) -> str:
+        if isinstance(node, List):
+            self.wrong(node, "expected a checksum or a mirror", f"write {usage}")
+            return ""
+        checksum = self.text(node, "a checksum")
+        kind, _, digits = checksum.partition("=")
+        if checksum and (len(digits) != DIGITS.get(kind) or not set(digits) <= set("0123456789abcdefABCDEF")):
+            self.wrong(node, f'"{checksum}" is not a checksum', f"write KIND=DIGITS, where KIND is {_kinds()}")
+        return checksum
+
+    def from_opam(self, form: List, _scope: tuple[str, ...]) -> Origin:
+        self.extension(form, "a copy of what opam makes")
+        action = self.text(form[1], "what opam does") if len(form) > 1 else ""
+        usage = "(from (opam switch))" if action == "switch" else f"(from (opam {action} NAME.VERSION ID))"
+        if action not in ACTIONS:
+            hint = nearest(action[:MANY], ACTIONS) or f"one of {', '.join(ACTIONS)}"
+            self.wrong(form, f'opam does not "{action}"', hint)
+        elif found := self.arguments(form, 1 if action == "switch" else 3, usage):
+            return FromOpam(action, *(self.package(found[1:]) if found[1:] else ()))
+        return FromOpam("switch")
+
+
+def _is_name(text: str) -> bool:
+    return text not in ("", ".") and "/" not in text
 
 
 def _kinds() -> str:

@@ -11,7 +11,9 @@ __all__ = [
     "Env",
     "FromBuild",
     "FromContext",
+    "FromOpam",
     "FromPackage",
+    "FromText",
     "FromUrl",
     "Op",
     "Origin",
@@ -142,14 +144,31 @@ class FromPackage:
 
 
 @value
+class FromText:
+    """One file with this content; its name is what the copy calls its source."""
+
+    text: str
+
+
+@value
 class FromUrl:
-    """A file or archive from the network, checked: `checksums` are `KIND=HEX`, best one first."""
+    """A file or archive from elsewhere, checked where there are `checksums` (`KIND=HEX`); `mirrors` have the same."""
 
     url: str
     checksums: tuple[str, ...]
+    mirrors: tuple[str, ...] = ()
 
 
-Origin = FromContext | FromBuild | FromPackage | FromUrl
+@value
+class FromOpam:
+    """What opam itself does to a switch: "switch" makes the tree one, "substs" and "install" are for one package."""
+
+    action: str
+    package: str = ""
+    id: str = ""
+
+
+Origin = FromContext | FromBuild | FromPackage | FromText | FromUrl | FromOpam
 
 
 @value

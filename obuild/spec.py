@@ -2,8 +2,8 @@
 
     ((build NAME SPEC)* (from BASE) OP*)
 
-All of OBuilder's language, and two more sources of a `copy`: the finished layer of a package and a file by its
-checksum. `extensions` lists what in a text OBuilder would not understand. docs/spec-language.md is the manual.
+All of OBuilder's language, and more sources of a `copy`: the finished layer of a package, a text, a download, what opam
+does to a switch. `extensions` lists what in a text OBuilder would not understand. docs/spec-language.md is the manual.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from obuild.op import (
     Env,
     FromBuild,
     FromContext,
+    FromOpam,
     FromPackage,
+    FromText,
     FromUrl,
     Op,
     Origin,
@@ -42,7 +44,9 @@ __all__ = [
     "Env",
     "FromBuild",
     "FromContext",
+    "FromOpam",
     "FromPackage",
+    "FromText",
     "FromUrl",
     "Op",
     "Origin",
@@ -167,5 +171,11 @@ def _origin_tree(origin: Origin) -> Tree:
             return ("build", name)
         case FromPackage(package, id):
             return ("package", package, id)
-        case FromUrl(url, checksums):
-            return ("url", url, *checksums)
+        case FromText(text):
+            return ("text", text)
+        case FromUrl(url, checksums, mirrors):
+            return ("url", url, *checksums, *([("mirror", *mirrors)] if mirrors else []))
+        case FromOpam("switch", _, _):
+            return ("opam", "switch")
+        case FromOpam(action, package, id):
+            return ("opam", action, package, id)

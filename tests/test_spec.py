@@ -17,7 +17,9 @@ from obuild.spec import (
     Copy,
     Env,
     FromBuild,
+    FromOpam,
     FromPackage,
+    FromText,
     FromUrl,
     Run,
     Secret,
@@ -117,8 +119,14 @@ def test_what_is_printed_is_read_back_and_is_already_tidy() -> None:
         (Copy(("a",), "/b"), "(copy (src a) (dst /b))"),
         (Copy(("a",), "/b", FromPackage("re.1.11.0", "ab")), "(copy (from (package re.1.11.0 ab)) (src a) (dst /b))"),
         (
-            Copy(("a",), "/b", FromUrl("u", ("md5=0",)), ("*.o",)),
-            "(copy (from (url u md5=0)) (src a) (dst /b) (exclude *.o))",
+            Copy(("a",), "/b", FromUrl("u", ("md5=0",), ("v", "w"))),
+            "(copy (from (url u md5=0 (mirror v w))) (src a) (dst /b))",
+        ),
+        (Copy(("a",), "/b", FromText("")), '(copy (from (text "")) (src a) (dst /b))'),
+        (Copy((".",), "/b", FromOpam("switch")), "(copy (from (opam switch)) (src .) (dst /b))"),
+        (
+            Copy(("a", "b"), ".", FromOpam("substs", "re.1", "ID")),
+            "(copy (from (opam substs re.1 ID)) (src a b) (dst .))",
         ),
     ],
 )
@@ -149,7 +157,12 @@ def test_one_op_is_printed_for_a_heading(op: spec.Op, expected: str) -> None:
             f"(copy (from (url u sha256={'a' * 64})) (src .) (dst .))",
             Copy((".",), ".", FromUrl("u", (f"sha256={'a' * 64}",))),
         ),
+        (
+            "(copy (from (url u (mirror v w) (mirror x))) (src .) (dst .))",
+            Copy((".",), ".", FromUrl("u", (), tuple("vwx"))),
+        ),
         ("(copy (from (package a-b.1.0~x ID)) (src /) (dst /))", Copy(("/",), "/", FromPackage("a-b.1.0~x", "ID"))),
+        ("(copy (from (opam switch)) (src .) (dst /s))", Copy((".",), "/s", FromOpam("switch"))),
     ],
 )
 def test_other_spellings(text: str, op: spec.Op) -> None:
@@ -213,9 +226,28 @@ OPS = "one of comment, workdir, shell, user, env, run, copy"
         ("((from b) (copy (from other) (src a) (dst b)))", [
             "1:23 a copy is not from there; write (from context) or (from (build NAME))",
         ]),
-        ("((from b) (copy (from (url u)) (src a) (dst b)))", [
-            "1:23 a url and a checksum are needed; write (from (url URL sha256=...))",
+        ("((from b) (copy (from (url)) (src a) (dst b)))", [
+            "1:23 a url is needed; write (from (url URL KIND=DIGITS... (mirror URL...)))",
         ]),
+        ("((from b) (copy (from (url u (mirrors v))) (src a b) (dst b) (exclude c)))", [
+            "1:30 expected a checksum or a mirror; write (from (url URL KIND=DIGITS... (mirror URL...)))",
+            "1:44 there is one source only; write (src NAME)",
+            "1:62 nothing can be excluded here; only from the context or from builds",
+        ]),
+        ("((from b) (copy (from (text)) (src a/b) (dst b)))", [
+            '1:23 "text" takes 1 argument, not 0; write (from (text TEXT))',
+            '1:31 "a/b" is not the name of a file; write (src NAME)',
+        ]),
+        ("((from b) (copy (from (opam swich)) (src .) (dst b)))", [
+            '1:23 opam does not "swich"; did you mean "switch"?',
+        ]),
+        ("((from b) (copy (from (opam install re.1)) (src .) (dst b)))", [
+            '1:23 "opam" takes 3 arguments, not 2; write (from (opam install NAME.VERSION ID))',
+        ]),
+        ("((from b) (copy (from (opam switch x)) (src .) (dst b)))", [
+            '1:23 "opam" takes 1 argument, not 2; write (from (opam switch))',
+        ]),
+        ("((from b) (copy (from (package re.1 a/b)) (src a) (dst b)))", ['1:37 "a/b" can not be a build-id']),
         ("((from b) (copy (from (package re id)) (src a) (dst b)))", [
             '1:32 "re" is not a package with its version; write NAME.VERSION',
         ]),
@@ -300,9 +332,10 @@ def test_hostile_sizes_take_no_long_time() -> None:
 def test_extensions_are_what_obuilder_does_not_read() -> None:
     text = f"""((from a) (user (gid 1) (uid 1)) (Run (shell x)) (run (network net) (secrets (s)) (shell x))
  (copy (src .) (dst .) (exclude .git *.o /x))
- (copy (from (package re.1 id)) (src /) (dst /)) (copy (from (url u md5={"0" * 32})) (src .) (dst .)))"""
+ (copy (from (package re.1 id)) (src /) (dst /)) (copy (from (url u md5={"0" * 32})) (src .) (dst .))
+ (copy (from (text x)) (src a) (dst b)) (copy (from (opam switch)) (src .) (dst b)))"""
     found = [(problem.line, problem.column) for problem in spec.extensions(text, "t")]
-    assert found == [(1, 11), (1, 34), (1, 64), (1, 78), (2, 38), (2, 42), (3, 14), (3, 62)]
+    assert found == [(1, 11), (1, 34), (1, 64), (1, 78), (2, 38), (2, 42), (3, 14), (3, 62), (4, 14), (4, 53)]
     assert spec.extensions(WHOLE, "t") == ()
 
 
@@ -328,10 +361,19 @@ HEX = st.text("0123456789abcdef", min_size=32, max_size=32)
 PATHS = TEXTS.filter(lambda text: ".." not in text.split("/"))
 CACHES = st.lists(st.builds(Cache, TEXTS, NAMES, PAIRS), max_size=2).map(tuple)
 SECRETS = st.lists(st.builds(Secret, NAMES, NAMES, PAIRS), max_size=2).map(tuple)
+IDS = NAMES.filter(lambda name: "/" not in name and name[0] != ".")
+PACKAGES = st.tuples(NAMES, NAMES).map(lambda two: f"{two[0].replace('.', '')}x.{two[1]}")
 ORIGINS = st.one_of(
     st.just(spec.FromContext()),
-    st.builds(FromPackage, st.tuples(NAMES, NAMES).map(lambda two: f"{two[0].replace('.', '')}x.{two[1]}"), NAMES),
-    st.builds(FromUrl, NAMES, st.tuples(HEX.map(lambda digits: f"md5={digits}"))),
+    st.builds(FromPackage, PACKAGES, IDS),
+)
+SINGLE = st.one_of(
+    st.builds(FromText, TEXTS),
+    st.builds(
+        FromUrl, NAMES, st.tuples(HEX.map(lambda digits: f"md5={digits}")), st.lists(NAMES, max_size=2).map(tuple)
+    ),
+    st.just(FromOpam("switch")),
+    st.builds(FromOpam, st.sampled_from(("substs", "install")), PACKAGES, IDS),
 )
 OPERATIONS = st.one_of(
     st.builds(Comment, TEXTS),
@@ -344,6 +386,7 @@ OPERATIONS = st.one_of(
     st.builds(
         Copy, st.lists(PATHS, min_size=1, max_size=2).map(tuple), TEXTS, ORIGINS, st.lists(NAMES, max_size=2).map(tuple)
     ),
+    st.builds(Copy, st.just(("x",)), TEXTS, SINGLE),
 )
 OPS_LISTS = st.lists(OPERATIONS, max_size=5).map(tuple)
 LEAVES = st.builds(Spec, NAMES, OPS_LISTS)
