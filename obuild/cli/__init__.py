@@ -34,6 +34,14 @@ COMMANDS = {
     "clean": "layers",
     "fsck": "layers",
     "export": "layers",
+    "runs": "runs",
+    "status": "runs",
+    "history": "runs",
+    "failures": "runs",
+    "cascade": "runs",
+    "diff": "runs",
+    "rdeps": "runs",
+    "disk": "runs",
     "opam list": "opam",
     "opam show": "opam",
     "opam lint": "opam",
@@ -55,9 +63,9 @@ GROUPS = {"opam": "Read opam repositories: list, show, compare and solve package
 
 def find_command(name: str) -> Command:
     """The command called `name`."""
-    from importlib import import_module
-
-    commands: dict[str, Command] = import_module(f"obuild.cli.{COMMANDS[name]}").COMMANDS
+    # importlib's own function imports `warnings`, which takes as long as a small module of ours.
+    module = __import__(f"obuild.cli.{COMMANDS[name]}", fromlist=["COMMANDS"])
+    commands: dict[str, Command] = module.COMMANDS
     return commands[name]
 
 

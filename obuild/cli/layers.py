@@ -53,9 +53,15 @@ def show(*, store: str, layer: str) -> int:
     return 0
 
 
-def log(*, store: str, layer: str) -> int:
-    """Print the build log of a layer or of a failed step."""
-    with open(find_layer(open_named_store(store), layer).log, "rb", buffering=0) as file:
+def log(*, store: str, layer: str, run: str | None) -> int:
+    """Print the build log of a layer or of a failed step, or the last one of a package in a run."""
+    if run or ("." in layer and "/" not in layer):  # no id of a layer
+        from obuild.cli.runs import kept_log
+
+        path = kept_log(store, layer, run)
+    else:
+        path = find_layer(open_named_store(store), layer).log
+    with open(path, "rb", buffering=0) as file:
         while piece := file.read(1 << 16):
             write(1, piece)
     return 0
@@ -166,7 +172,12 @@ JSON = Option(("--json",), "One JSON object a line.", None)
 COMMANDS = {
     "ls": Command(ls, "List layers.", (STORE, JSON, Option(("--failed",), "The trees of failed steps.", None))),
     "show": Command(show, "Print what is known of a layer.", (STORE,), (Argument("layer"),)),
-    "log": Command(log, "Print the log of a layer.", (STORE,), (Argument("layer"),)),
+    "log": Command(
+        log,
+        "Print the log of a layer, or of a package (NAME.VERSION) in a run.",
+        (STORE, Option(("--run",), "The run; the last that has one when not given.", metavar="RUN")),
+        (Argument("layer"),),
+    ),
     "df": Command(df, "Print what takes how much room.", (STORE, JSON)),
     "prune": Command(
         prune,
