@@ -35,8 +35,10 @@ MAGIC = (
     (b"BZh", "bzip2"),
     (b"\x04\x22\x4d\x18", "lz4"),
     (b"\x5d\x00\x00", "xz"),
+    (b"LZIP", "xz"),
+    (b"\x1f\x9d", "gzip"),
 )
-"""How compressed data begins, and the program that reads it; the last is LZMA of before xz."""
+"""How compressed data begins, and the program that reads it; the last are LZMA of before xz, lzip and compress."""
 
 PACK = (
     "tar",

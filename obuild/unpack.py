@@ -56,11 +56,13 @@ def unpack(
     *,
     layer: bool = False,
     checked: bool = False,
+    user: tuple[int, int] | None = None,
     note: Callable[[str], None] | None = None,
 ) -> None:
     """Unpack the tar in `stream` into the directory `root`, with owners, modes, times and attributes as they are.
 
-    `layer` gives whiteouts their meaning. `checked`: a digest covers the stream, so that an archive without an end mark
+    `layer` gives whiteouts their meaning. With `user` everything is as if that user had unpacked it with a umask of
+    022: no owners, special bits, attributes or devices. `checked`: a digest covers the stream, so that an archive without an end mark
     is accepted. `name` is what errors call it; `note` hears once what the file system could not keep. Raises
     `FetchError` for a damaged archive, an entry that leads out of the root, and a file system that refuses.
     """
@@ -69,6 +71,8 @@ def unpack(
     try:
         while (member := headers.next()) is not None:
             try:
+                if user:
+                    _make_plain(member, user)
                 _add(tree, stream, member, layer)
             except OSError as error:
                 raise FetchError(f'can not unpack "{member.name}" of "{name}": {error.strerror}') from None
@@ -133,6 +137,15 @@ def _add(tree: _Tree, stream: Stream, member: tarfile.TarInfo, layer: bool) -> N
         tree.add_node(path, member)
     elif member.type != SKIPPED:
         raise ValueError(f"unknown type of entry {member.type!r}")
+
+
+def _make_plain(member: tarfile.TarInfo, user: tuple[int, int]) -> None:
+    """Take from an entry what a user can not give to a file."""
+    if member.type in (tarfile.CHRTYPE, tarfile.BLKTYPE):
+        raise ValueError("it is a device")
+    member.uid, member.gid = user
+    member.mode &= 0o755
+    member.pax_headers = {key: text for key, text in member.pax_headers.items() if not key.startswith(XATTR)}
 
 
 def _normal(name: str) -> str:
