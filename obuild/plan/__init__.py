@@ -1,0 +1,29 @@
+"""Plans: what building a solution's packages comes to, and the spec of each.
+
+solution ── graph ── make ── compile      packages, what each is built upon, keys, specs
+            order    key     command, depext, quote, scope
+            relocatable
+view                                       what would be done, as text, JSON and Graphviz
+style                                      the same as other programs would do it
+"""
+
+from __future__ import annotations
+
+from obuild.plan.build import HOME, PREFIX, ROOT, SWITCH, PackageBuild, Patch, Plan, meta
+from obuild.plan.compile import compile
+from obuild.plan.make import plan
+from obuild.plan.relocatable import Relocation
+
+__all__ = [
+    "HOME",
+    "PREFIX",
+    "ROOT",
+    "SWITCH",
+    "PackageBuild",
+    "Patch",
+    "Plan",
+    "Relocation",
+    "compile",
+    "meta",
+    "plan",
+]
