@@ -29,6 +29,22 @@ def test_the_shortest_of_two_reasons() -> None:
     ]
 
 
+def test_what_is_near_the_request_is_told_first() -> None:
+    texts = {
+        "ocaml.4": 'depends: ["config" "base" {= "4"} | "system" {= "4"}]',
+        "config.1": 'depends: "base" {< "3"}',
+        "config.2": 'depends: "base" {>= "5"}',
+        "base.2": 'depends: "ocaml" {= "2"}',
+        "base.5": 'depends: "ocaml" {= "5"}',
+        "a.1": 'depends: "ocaml"',
+    }
+    assert explained(texts, "a", compiler="ocaml.4") == [
+        'no solution for "a" with "ocaml.4"',
+        "  ocaml.4 needs base = 4 | system = 4",
+        "      ocaml.4/opam: depends",
+    ]
+
+
 def test_a_chain_to_the_compiler() -> None:
     texts = {
         "ocaml.5": "",

@@ -20,7 +20,7 @@ from obuild.cli.repository import (
 )
 from obuild.cli.show import write
 from obuild.errors import UsageError
-from obuild.opam.effective import parse_level
+from obuild.opam.effective import parse_level, usual_width
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def list_packages(
 
 
 def show(
-    *, package: str, repo: Sequence[str], cache: str | None, effective: bool, opam_version: str, width: str
+    *, package: str, repo: Sequence[str], cache: str | None, effective: bool, opam_version: str, width: str | None
 ) -> int:
     """Print a package's opam file, or the part of it that counts for its build-id."""
     overlay = open_overlay(repo, cache)
@@ -63,7 +63,8 @@ def show(
     if effective:
         from obuild.opam.effective import effective_text
 
-        text = effective_text(overlay.opam(wanted), level=parse_level(opam_version), width=width)
+        level = parse_level(opam_version)
+        text = effective_text(overlay.opam(wanted), level=level, width=width or usual_width(level))
         write(1, text.encode("latin-1") + b"\n")
         return 0
     print(f"# {overlay.path(wanted)}")
@@ -231,9 +232,10 @@ def _build_ids(
 def _rules(given: dict[str, Any]) -> Rules:
     from obuild.opam.buildid import Rules
 
+    level = parse_level(given["opam_version"])
     return Rules(
-        level=parse_level(given["opam_version"]),
-        width=given["width"],
+        level=level,
+        width=given["width"] or usual_width(level),
         variables=global_variables(given["platform"], given["var"], given["opam_version"]),
         with_test=given["with_test"],
         with_doc=given["with_doc"],
@@ -276,8 +278,7 @@ def _print(text: str) -> None:
 
 WIDTH = Option(
     ("--width",),
-    "How opam was compiled to measure texts: bytes before OCaml 5.4, scalars since.",
-    default="scalars",
+    "How opam was compiled to measure texts: bytes before OCaml 5.4, scalars since; by default what is usual.",
     choices=("bytes", "scalars"),
 )
 

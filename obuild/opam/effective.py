@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from obuild.opam.source import Source
     from obuild.opam.syntax import Item, Value
 
-__all__ = ["LEVELS", "effective_hash", "effective_items", "effective_text", "parse_level"]
+__all__ = ["LEVELS", "effective_hash", "effective_items", "effective_text", "parse_level", "usual_width"]
 
 LEVELS = ("2.1", "2.2", "2.3", "2.4", "2.5")
 """The levels of compatibility, oldest first. They compare as texts."""
@@ -43,6 +43,11 @@ def parse_level(opam_version: str) -> str:
             f'there is no compatibility level for opam "{opam_version}"', hint=f"one of {', '.join(LEVELS)}, or later"
         )
     return found[-1]
+
+
+def usual_width(level: str) -> str:
+    """How opams of a level measure texts, as far as one can know: those before 2.4 are older than OCaml 5.4."""
+    return "bytes" if level < "2.4" else "scalars"
 
 
 def effective_text(file: OpamFile, *, level: str, width: str) -> str:

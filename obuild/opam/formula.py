@@ -35,6 +35,7 @@ __all__ = [
     "leaves",
     "meets",
     "partial_condition",
+    "pieces",
     "read_condition",
     "read_conflicts",
     "read_depopts",
@@ -222,6 +223,19 @@ def conjunction(formula: Formula) -> list[Tree]:
             return []
         case ("and", *parts):
             return [piece for part in parts for piece in conjunction(part)]
+        case _:
+            return [formula]
+
+
+def pieces(formula: Formula) -> list[Tree]:
+    """What must all hold, without any blocks around it: atoms and alternatives."""
+    match formula:
+        case None:
+            return []
+        case ("block", inner):
+            return pieces(inner)
+        case ("and", *parts):
+            return [piece for part in parts for piece in pieces(part)]
         case _:
             return [formula]
 

@@ -1,13 +1,15 @@
 """Why there is no solution, in as few constraints as possible.
 
-A *constraint* is one dependency of one candidate. The search knows the roles that a failure followed from; all
-constraints between them can not hold together, and what can be left out of these without making a solution possible
-is left out: first all that the versions of one package say of another, then what single versions say.
+A *constraint* is one dependency of one candidate. What one meets first on the way from the request is looked at first:
+when the constraints of a few steps leave no solution, nobody needs to hear of others. Else the search knows the roles
+that a failure followed from, and all constraints between them can not hold together. What can be left out of these
+without making a solution possible is left out: first all that the versions of one package say of another, then what
+single versions say.
 """
 
 from __future__ import annotations
 
-from obuild.opam.solver.problem import ABSENT, singles
+from obuild.opam.solver.problem import ABSENT, REQUEST, singles
 from obuild.opam.solver.search import Search
 
 TYPE_CHECKING = False
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["find_core"]
 
+_NEAR = 400
+"""So many constraints are looked at for what rules out a solution near the request."""
+_SHORT = 3
+"""So few different things are said by a core that is short enough not to look for another one."""
 _PATIENCE = 20_000
 """Conflicts after which a core is good enough: nobody reads one that is so hard to make smaller."""
 
@@ -33,12 +39,13 @@ def find_core(problem: Problem, dependencies: Sequence[Dependency], support: set
     `support` are the roles that the failure to meet the `dependencies` followed from.
     """
     core = _Core(problem, dependencies)
-    constraints = sorted(core.between(support), key=lambda item: item[0])
-    if not core.is_enough([tuple(constraints)]):
+    near = core.least(next(filter(core.are_enough, core.near()), ()))
+    if near and core.size(near) <= _SHORT:
+        return near
+    far = core.least(sorted(core.between(support), key=lambda item: item[0]))
+    if not far:
         raise AssertionError("a failure does not follow from what it was said to follow from")
-    groups = core.reduce(list(core.groups(constraints)))
-    single = core.reduce([(constraint,) for group in groups for constraint in group])
-    return sorted(constraint for (constraint,) in single)
+    return min(filter(None, (near, far)), key=core.size)
 
 
 class _Core:
@@ -47,23 +54,34 @@ class _Core:
         self._support: set[int] = set()
         self._conflicts = 0
 
-    def is_enough(self, groups: Iterable[Group]) -> bool:
+    def are_enough(self, constraints: Iterable[Constraint]) -> bool:
         """Whether some constraints leave no solution."""
-        excerpt = _Excerpt(self._problem, {constraint for group in groups for constraint in group})
+        excerpt = _Excerpt(self._problem, set(constraints))
         search = Search(excerpt)
         solved = search.solve(self._dependencies)
         self._conflicts += search.conflicts
         self._support = search.examined
         return solved is None
 
-    def reduce(self, groups: list[Group]) -> list[Group]:
+    def least(self, constraints: Sequence[Constraint]) -> list[Constraint]:
+        """Those of the constraints that leave no solution, and none too many; nothing if one is left by all."""
+        if not self.are_enough(constraints):
+            return []
+        groups = self._reduce(list(self._groups(constraints)))
+        return sorted(one for (one,) in self._reduce([(constraint,) for group in groups for constraint in group]))
+
+    def size(self, constraints: Iterable[Constraint]) -> int:
+        """How many different things constraints say, each of one package."""
+        return len({(role, *self._problem.choice(role, value)[1][place]) for role, value, place in constraints})
+
+    def _reduce(self, groups: list[Group]) -> list[Group]:
         """Leave out groups, many at a time and then fewer, until none can be left out."""
         size = len(groups)
         while size:
             place = 0
             while place < len(groups) and self._conflicts < _PATIENCE:
                 rest = groups[:place] + groups[place + size :]
-                if self.is_enough(rest):
+                if self.are_enough([constraint for group in rest for constraint in group]):
                     groups = [group for group in rest if self._matters(group)]
                 else:
                     place += size
@@ -75,6 +93,31 @@ class _Core:
             role in self._support and self._target(role, value, place) in self._support for role, value, place in group
         )
 
+    def near(self) -> Iterator[Sequence[Constraint]]:
+        """The constraints met on the way from the request, each time those of a step more, as long as they are few."""
+        found: list[Constraint] = []
+        frontier: dict[tuple[int, int], None] = {(0, REQUEST): None}
+        seen = {*frontier}
+        while frontier and len(found) < _NEAR:
+            following: dict[tuple[int, int], None] = {}
+            for role, value in frontier:
+                for place, dependency in enumerate(self._problem.choice(role, value)[1]):
+                    found.append((role, value, place))
+                    following.update(dict.fromkeys(self._candidates(dependency)))
+            frontier = {candidate: None for candidate in following if candidate not in seen}
+            seen.update(frontier)
+            yield found
+
+    def _candidates(self, dependency: Dependency) -> Iterator[tuple[int, int]]:
+        """The candidates of packages that can meet a dependency."""
+        role, values = dependency
+        for value in singles(0 if values & ABSENT else values & self._problem.domains[role]):
+            if self._problem.names[role]:
+                yield role, value
+            else:
+                for inner in self._problem.choice(role, value)[1]:
+                    yield from self._candidates(inner)
+
     def between(self, roles: set[int]) -> Iterator[Constraint]:
         """All constraints between these roles."""
         for role in roles:
@@ -84,7 +127,7 @@ class _Core:
                         if target in roles:
                             yield role, value, place
 
-    def groups(self, constraints: Iterable[Constraint]) -> Iterable[Group]:
+    def _groups(self, constraints: Iterable[Constraint]) -> Iterable[Group]:
         """Constraints put together by what package they are of, and of what they speak."""
         found: dict[object, list[Constraint]] = {}
         for constraint in constraints:

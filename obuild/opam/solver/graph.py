@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from obuild.errors import OpamError
 from obuild.opam.formula import meets
-from obuild.opam.package import name_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,21 +29,27 @@ __all__ = ["build_map", "build_order", "chosen_atoms", "closure", "format_dot"]
 def build_map(universe: Universe, solution: Solution) -> BuildMap:
     """What each package of a solution is built against, for those that the requested ones need, in opam's order."""
     selected = {package.name: package for package in solution.packages}
+    places = {name: place for place, name in enumerate(selected)}
     asked = [name for name, _ in solution.request.wanted]
-    found: dict[Package, tuple[Package, ...]] = {}
-    agenda = [selected[name] for name in asked]
+    found: dict[str, tuple[Package, ...]] = {}
+    agenda = list(asked)
     while agenda:
-        package = agenda.pop()
-        if package not in found:
-            names = _built_against(universe, package, selected, tested=package.name in asked)
-            found[package] = tuple([selected[name] for name in sorted(names, key=name_key)])
-            agenda += found[package]
-    return {package: found[package] for package in sorted(found, key=lambda package: name_key(package.name))}
+        name = agenda.pop()
+        if name not in found:
+            names = sorted(
+                _built_against(universe, selected[name], selected, tested=name in asked), key=places.__getitem__
+            )
+            found[name] = tuple([selected[each] for each in names])
+            agenda += names
+    return {package: found[name] for name, package in selected.items() if name in found}
 
 
 def _built_against(universe: Universe, package: Package, selected: Mapping[str, Package], *, tested: bool) -> set[str]:
-    needed, optional, after = universe.links(package.name, package.version, tested=tested)
-    return ({atom[1] for atom in chosen_atoms(needed, selected)} | (optional & selected.keys())) - after
+    certain, alternatives, optional, after = universe.links(package.name, package.version, tested=tested)
+    names = set(certain)
+    for formula in alternatives:
+        names.update([atom[1] for atom in chosen_atoms(formula, selected)])
+    return (names | (optional & selected.keys())) - after
 
 
 def chosen_atoms(formula: Formula, selected: Mapping[str, Package]) -> Iterator[tuple[Any, ...]]:

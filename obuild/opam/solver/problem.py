@@ -13,7 +13,7 @@ Roles and dependencies are made when they are first met.
 
 from __future__ import annotations
 
-from obuild.opam.formula import alternatives
+from obuild.opam.formula import alternatives, pieces
 from obuild.opam.package import Package
 from obuild.opam.version import holds
 
@@ -135,12 +135,12 @@ class Problem:
         A part is an atom, an "or", or the name of a conflict class.
         """
         if role in self._parts:
-            return [("depends", piece) for piece in _pieces(self._parts[role][value.bit_length() - 2])]
+            return [("depends", piece) for piece in pieces(self._parts[role][value.bit_length() - 2])]
         if role not in self._versions:
             return []
         depends, conflicts = self.formulas(role, value)
         return [
-            *[("depends", piece) for piece in _pieces(depends)],
+            *[("depends", piece) for piece in pieces(depends)],
             *[("conflicts", piece) for piece in alternatives(conflicts)],
             *[("conflict-class", name) for name in self.classes(role, value)],
         ]
@@ -211,19 +211,6 @@ def singles(values: int) -> Iterator[int]:
         value = values & -values
         yield value
         values ^= value
-
-
-def _pieces(formula: Formula) -> list[Formula]:
-    """What a formula demands, one atom or "or" after the other."""
-    match formula:
-        case None:
-            return []
-        case ("block", inner):
-            return _pieces(inner)
-        case ("and", *parts):
-            return [piece for part in parts for piece in _pieces(part)]
-        case _:
-            return [formula]
 
 
 def _flat(formula: Formula) -> list[Formula]:

@@ -7,7 +7,7 @@ request looks at a few hundred of the 18,000 versions of a repository.
 from __future__ import annotations
 
 from obuild.opam.filter import satisfied
-from obuild.opam.formula import atoms, resolve_formula
+from obuild.opam.formula import atoms, pieces, resolve_formula
 from obuild.opam.version import version_key
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from obuild.opam.solver.fact import Fact, Facts
     from obuild.opam.solver.rule import Rules
 
-    Links: TypeAlias = tuple[Formula, frozenset[str], frozenset[str]]
+    Links: TypeAlias = tuple[frozenset[str], tuple[Formula, ...], frozenset[str], frozenset[str]]
 
 __all__ = ["DEV", "Universe"]
 
@@ -122,17 +122,24 @@ class Universe:
         return resolve_formula(depends, lookup), resolve_formula(conflicts, lookup)
 
     def links(self, name: str, version: str, *, tested: bool = False) -> Links:
-        """What a candidate depends on, the names that it can use, and those that it only needs after its own build."""
+        """The names that a candidate depends on, the alternatives beside them, the names that it can use, and those
+        that it only needs after its own build.
+        """
         key = (name, version, tested)
         if key not in self._links:
             depends, _, depopts, *_ = self.fact(name, version)
-            needed, _ = self.needs(name, version, tested=tested)
+            needed = pieces(self.needs(name, version, tested=tested)[0])
             # Whether something is there for tests alone plays no part in day10's test for `post`.
             before, after = (
                 frozenset([name for name, _ in atoms(resolve_formula(depends, scope.get))])
                 for scope in [self.scope(version, tested=True, post=post) for post in (False, True)]
             )
-            self._links[key] = needed, frozenset([name for name, _ in atoms(depopts)]), after - before
+            self._links[key] = (
+                frozenset([piece[1] for piece in needed if piece[0] == "atom"]),
+                tuple([piece for piece in needed if piece[0] == "or"]),
+                frozenset([name for name, _ in atoms(depopts)]),
+                after - before,
+            )
         return self._links[key]
 
     def scope(self, version: str, *, tested: bool, post: bool = True) -> dict[str, str | bool]:
