@@ -42,6 +42,9 @@ COMMANDS = {
     "diff": "runs",
     "rdeps": "runs",
     "disk": "runs",
+    "platform build": "platform",
+    "platform list": "platform",
+    "platform show": "platform",
     "opam list": "opam",
     "opam show": "opam",
     "opam lint": "opam",
@@ -57,7 +60,10 @@ PASSED = ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", 
 PASSED += ["SSL_CERT_DIR", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG"]
 """Variables of the caller that the programs which obuild starts on the host get too, and no step ever does."""
 
-GROUPS = {"opam": "Read opam repositories: list, show, compare and solve packages, compute build-ids."}
+GROUPS = {
+    "platform": "Build and show the bases on which packages are built.",
+    "opam": "Read opam repositories: list, show, compare and solve packages, compute build-ids.",
+}
 """Words that come before a command's own name."""
 
 
