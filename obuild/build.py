@@ -97,8 +97,9 @@ class Builder:
                         _fill(draft, fill, flight, Redactor(secrets))
                     except OSError as error:
                         raise self.store.explain(error, f'can not make the layer of "{facts["text"]}"') from error
+                made = draft.made
             assert draft.layer is not None
-            return draft.layer, found is None
+            return draft.layer, made
 
         made: Made = self._flights.join(
             id, work, listener=stage.reporter.output, note=stage.reporter.note, cancel=stage.cancel

@@ -17,10 +17,13 @@ from obuild.manifest import check_unchanged
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
 
     from obuild.manifest import Entry, Scan
 
-__all__ = ["copy"]
+    T = TypeVar("T")
+
+__all__ = ["beside", "copy"]
 
 SMALL = 128 << 10
 """Bytes up to which one read and one write are quicker than asking the kernel to copy."""
@@ -39,6 +42,33 @@ def copy(found: Scan, root: str, target: str, *, into: bool, user: tuple[int, in
         _Writer(root_fd, target, into=into, user=user).write(found)
     finally:
         os.close(root_fd)
+
+
+def beside(read: Callable[[], T], write: Callable[[], None]) -> T:
+    """Do both at once: `read` takes the digest of files in another thread while `write` copies them; what it returns.
+
+    The kernel does most of the one and the digest all of the other, neither of which holds Python's lock.
+    """
+    import threading
+
+    answer: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            answer.append(read())
+        except BaseException as error:  # noqa: BLE001 (raised below)
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="digest")
+    thread.start()
+    try:
+        write()
+    finally:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return answer[0]
 
 
 class _Writer:

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["Entry", "Index", "Scan", "check_unchanged", "fingerprint", "scan"]
 
 CHUNK = 4 << 20
-"""Bytes that are read at once."""
+"""Bytes up to which a file is read whole."""
+
+PIECE = 256 << 10
+"""Bytes of a larger file that are read at once."""
 
 KEEP = 64 << 20
 """Bytes of file content that are kept between hashing and copying."""
@@ -299,7 +302,8 @@ def _content(entry: Entry, keep: _Keep) -> bytes:
             check_unchanged(fd, entry)
             keep(entry.source, data)
             return blake3(data).digest()
-        hasher, buffer = blake3(max_threads=blake3.AUTO), bytearray(CHUNK)
+        # One thread: the file is most often copied meanwhile. Pieces that stay in a processor's own cache.
+        hasher, buffer = blake3(), bytearray(PIECE)
         # Read, not mapped: a file that is cut short while it is mapped would kill us.
         while size := os.readv(fd, [buffer]):
             hasher.update(memoryview(buffer)[:size])

@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from obuild import spec as language
 from obuild.cancel import Cancel
-from obuild.copy import copy
 from obuild.errors import Cancelled, FetchError, LimitExceeded, ObuildError, StepFailed, StoreError, nearest
 from obuild.fetch import open_fetcher
 from obuild.sandbox import Limits, Mount, Process, SecretFile
-from obuild.source import Directory, Result
 from obuild.spec import Comment, Copy, Env, FromBuild, FromContext, Run, Shell, Spec, User, Workdir
 from obuild.step import CopyStep, FromStep, RunStep
 from obuild.value import replace, value
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from obuild.build import Builder, Fill
     from obuild.disk import Lock
     from obuild.log import Reporter
+    from obuild.source import Directory, Result
     from obuild.spec import Op, Secret
     from obuild.store import Draft, Layer, Store
 
@@ -302,16 +302,33 @@ class Stage:
         target = _join(context.workdir, op.dst)
         into = target.endswith("/")
         source = self._source(op, context)
+
+        def name(files: str) -> str:
+            return CopyStep(base.id, context.user, target, into, files).id
+
         with self._at(op):
-            step = CopyStep(base.id, context.user, target, into, source.digest(op, into=into))
+            unread, mark = source.unread(op, into=into)
+            early = unread >= EARLY
+            step = name(f"unread {mark}" if early else source.digest(op, into=into))
 
         def fill(draft: Draft, _: Callable[[bytes], None], __: Cancel) -> None:
-            with self._at(op), source.scan(op, into=into) as found:
-                copy(found, draft.root, target, into=into, user=context.user)
+            from obuild.copy import beside, copy
 
-        return self._make(step.id, _facts("copy", " ".join(op.src), context), (base.id,), fill)
+            with self._at(op):
+                if early and not source.unread(op, into=into)[0] and draft.settle(name(source.digest(op, into=into))):
+                    return  # whoever we waited for has made it
+                with source.scan(op, into=into) as files:
+                    write = partial(copy, files, draft.root, target, into=into, user=context.user)
+                    if early:
+                        draft.settle(name(beside(partial(source.digest, op, into=into), write)))
+                    else:
+                        write()
+
+        return self._make(step, _facts("copy", " ".join(op.src), context), (base.id,), fill)
 
     def _source(self, op: Copy, context: Context) -> Directory | Result:
+        from obuild.source import Directory, Result  # a build without a `copy` does without
+
         index = f"{self._builder.store.path}/index"
         match op.source:
             case FromContext():

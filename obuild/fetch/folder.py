@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import time
 
 from obuild import disk
+from obuild.digest import sha256
 from obuild.errors import FetchError, UsageError
 from obuild.fetch.record import RACY, Record
 
@@ -102,11 +102,13 @@ def _fingerprint(entries: dict[str, os.stat_result]) -> str:
         (path, info.st_ino, info.st_mode, info.st_uid, info.st_gid, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
         for path, info in entries.items()
     ]
-    return hashlib.sha256(repr(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
+    return sha256(repr(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _digest(root: str, entries: dict[str, os.stat_result], cancel: Cancel | None) -> str:
     """A digest of what a copy of the tree would have, times apart."""
+    import hashlib  # a cached build does without
+
     whole = hashlib.sha256()
     for path in sorted(entries):
         if cancel is not None:

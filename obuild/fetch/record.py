@@ -49,6 +49,6 @@ def _escape(name: str) -> str:
     text = "".join(c if c.isascii() and (c.isalnum() or c in "-._+@:=,") else f"%{ord(c):02x}" for c in name)
     if len(text) <= LONGEST and not text.startswith("."):
         return text
-    import hashlib
+    from obuild.digest import sha256
 
-    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    return sha256(name.encode("utf-8", "surrogateescape")).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import time
@@ -67,6 +66,8 @@ class TarFetcher:
             known = self._record.load()
             if known.get("file") == identity and "sha256" in known:
                 return identity, known["sha256"]
+            import hashlib  # a cached build does without
+
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if info.st_ctime_ns < started - RACY:
             self._record.save({"path": self._path, "file": identity, "sha256": digest})

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Draft"]
 
-_KEPT = {"layer.json", "build.log", "env.json", "fs"}
+_KEPT = frozenset(("layer.json", "build.log", "env.json", "fs"))
 """What a finished layer consists of; all else in a draft's directory is the sandbox's and goes with it."""
 
 _LONGEST_PAUSE = 0.02
@@ -60,6 +60,13 @@ class Draft:
         self._scratch: Scratch | None = None
         self._holds: list[Lock] = []
         self._log = -1
+        self._settled: Layer | None = None
+        self._kept: frozenset[str] = _KEPT
+
+    @property
+    def made(self) -> bool:
+        """Whether the layer was, or is going to be, made here and not found."""
+        return self._scratch is not None and self._settled is None
 
     @property
     def root(self) -> str:
@@ -73,12 +80,21 @@ class Draft:
         """The path of the build log, of the finished layer once there is one."""
         return f"{self.layer.path if self.layer else self.path}/build.log"
 
-    def settle(self, id: str) -> None:
+    def settle(self, id: str) -> bool:
         """The layer turns out to be called `id`: it was begun before all that it is made of was known.
 
-        Whoever makes `id` meanwhile is not waited for; the first of the two to finish is kept.
+        Whether there is one already, which is then kept as it is: nothing more has to be written. Whoever makes `id`
+        meanwhile is not waited for; the first of the two to finish is kept.
         """
         self.id, self._target = id, layer_path(self._store.path, id)
+        found = self._store.get(id)
+        if found:
+            try:
+                self._holds.append(self._store.hold(found))  # from now on it can not be pruned
+            except StoreError:
+                return False
+            self._settled = found
+        return found is not None
 
     def write(self, data: bytes) -> None:
         """Append to the build log; whoever follows it sees it at once."""
@@ -93,7 +109,7 @@ class Draft:
         tail = _Tail(f"{self.path}/build.log", self._follow)
         try:
             self._scratch = self._claim(tail)
-            self.layer = self._store.get(self.id)
+            self.layer = self._found()
             if self.layer:
                 tail.end(self.layer.log)
                 self._end()
@@ -108,6 +124,10 @@ class Draft:
         finally:
             tail.close()
         return self
+
+    def _found(self) -> Layer | None:
+        """What somebody else has finished."""
+        return self._store.get(self.id)
 
     def _begin(self) -> None:
         for parent in self.parents:
@@ -133,6 +153,9 @@ class Draft:
             self._end()
 
     def _publish(self) -> None:
+        if self._settled:
+            self.layer = self._settled
+            return
         self._finish(self.meta)
         try:
             self._move(self._target)
@@ -168,7 +191,7 @@ class Draft:
         sizes = {"entries": size.entries, "length": size.length, "size": size.blocks}
         _write(f"{self.path}/layer.json", facts | sizes | meta)
         for name in os.listdir(self.path):
-            if name not in _KEPT:
+            if name not in self._kept:
                 remove_tree(f"{self.path}/{name}")
 
     def _move(self, target: str) -> None:
