@@ -12,6 +12,7 @@ from house import PROGRAM, House
 
 from obuild import containerfile, dockerfile
 from obuild import spec as language
+from obuild.platform.recipe import SUITES, find_recipe
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted([*ROOT.glob("specs/*.spec"), *ROOT.glob("examples/*.spec")])
@@ -22,7 +23,7 @@ everyone = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 
 def command(path: Path) -> list[str]:
     """The words of the command in the comment at a recipe's top."""
-    (line,) = re.findall(r"^; +(obuild build .*)$", path.read_text(), re.M)
+    (line,) = re.findall(r"^; +(obuild (?:platform )?build .*)$", path.read_text(), re.M)
     return shlex.split(line)
 
 
@@ -56,7 +57,15 @@ def test_it_is_a_dockerfile_too(path: Path) -> None:
     ]
 
 
-@everyone
+@pytest.mark.parametrize("path", sorted(ROOT.glob("specs/*.spec")), ids=lambda path: path.name)
+def test_a_platform_says_how_it_is_built(path: Path) -> None:
+    assert command(path) == ["obuild", "platform", "build", path.stem]
+    base = language.parse(path.read_text(), path.name).base
+    assert ("--debootstrap" in path.read_text()) == (base in SUITES)
+    assert find_recipe(path.stem).spec().base == base
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_the_command_at_its_top_is_about_it(path: Path) -> None:
     words = command(path)
     assert words[words.index("-f") + 1] == str(path.relative_to(ROOT))
