@@ -53,6 +53,7 @@ COMMANDS = {
     "opam solve": "solve",
     "opam rdeps": "solve",
     "opam why": "solve",
+    "opam spec": "spec",
 }
 """Every command and the module of this package that has it: only that one is imported."""
 

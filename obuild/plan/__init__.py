@@ -9,9 +9,10 @@ style                                      the same as other programs would do i
 
 from __future__ import annotations
 
-from obuild.plan.build import HOME, PREFIX, ROOT, SWITCH, PackageBuild, Patch, Plan, meta
+from obuild.plan.build import HOME, PREFIX, ROOT, SWITCH, PackageBuild, Patch, Plan, facts, meta
 from obuild.plan.compile import compile
 from obuild.plan.make import plan
+from obuild.plan.record import recorded
 from obuild.plan.relocatable import Relocation
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "Plan",
     "Relocation",
     "compile",
+    "facts",
     "meta",
     "plan",
+    "recorded",
 ]

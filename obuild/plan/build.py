@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from obuild.plan.relocatable import Relocation
     from obuild.platform import Base
 
-__all__ = ["HOME", "PREFIX", "ROOT", "SWITCH", "PackageBuild", "Patch", "Plan", "meta"]
+__all__ = ["HOME", "PREFIX", "ROOT", "SWITCH", "PackageBuild", "Patch", "Plan", "facts", "meta"]
 
 HOME = "/home/opam"
 ROOT = f"{HOME}/.opam"
@@ -85,11 +85,23 @@ class Plan:
         return tuple([self.by_key[key] for key in build.parents])
 
 
+def facts(build: PackageBuild, plan: Plan) -> dict[str, Any]:
+    """What the `layer.json` of a package's layer must say for it to be the one that is asked for, beside its key."""
+    return {
+        "base": plan.base.id,
+        "variant": {
+            "with-test": build.with_test,
+            "with-doc": build.with_doc,
+            "patches": [f"{patch.name} {sha256(patch.text).hexdigest()}" for patch in build.patches],
+            "prefix": plan.prefix,
+        },
+    }
+
+
 def meta(build: PackageBuild, plan: Plan) -> dict[str, Any]:
     """What `layer.json` says of a package's layer besides how the build went.
 
-    The names that day10 has are day10's: `deps` and `hashes` list the whole closure, dependents first. A layer is a hit
-    only when its `variant` is the same.
+    The names that day10 has are day10's: `deps` and `hashes` list the whole closure, dependents first.
     """
     below = plan.parents(build)[::-1]
     return {
@@ -97,12 +109,7 @@ def meta(build: PackageBuild, plan: Plan) -> dict[str, Any]:
         "build_id": build.build_id,
         "deps": [str(parent.package) for parent in below],
         "hashes": [parent.key for parent in below],
-        "variant": {
-            "with-test": build.with_test,
-            "with-doc": build.with_doc,
-            "patches": [f"{patch.name} {sha256(patch.text).hexdigest()}" for patch in build.patches],
-            "prefix": plan.prefix,
-        },
+        **facts(build, plan),
         "relocatable": build.relocation.possible,
         "relocatable_why": build.relocation.why,
     }

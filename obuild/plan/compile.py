@@ -129,7 +129,8 @@ class _Compiler:
             base=base,
             lookup=self._lookup,
         )
-        for name, text in found:
+        changed = {name for name, _ in found}
+        for name, text in (*[pair for pair in base if pair[0] not in changed], *found):
             yield Env(decoded(name), decoded(text))
 
     def _definition(self) -> Iterator[Op]:

@@ -75,7 +75,7 @@ def plan(
         {build.key: build for build in builds},
         tuple([last[package] for package in asked]),
         at,
-        {**rules.variables, **base.platform.variables, **base.variables},
+        {**base.platform.variables, **base.variables, **rules.variables},
         graph.definitions,
     )
 
