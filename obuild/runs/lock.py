@@ -207,7 +207,8 @@ def clean_stale(root: str, *, max_age: float = _PATIENCE, now: float | None = No
                 continue
             with lock:
                 held = _read(path, active=False)
-                if held.dead or now - (parse_time(held.start) or now) > max_age:
+                start = parse_time(held.start)
+                if held.dead or start is None or now - start > max_age:
                     os.unlink(path)
                     removed.append(path)
         except OSError:
