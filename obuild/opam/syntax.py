@@ -34,11 +34,16 @@ __all__ = ["LIMIT", "File", "Item", "Value", "field", "offset", "parse", "proble
 LIMIT = 1 << 18
 """Bytes of the largest file that is read; the largest of the public repositories has 24 kB."""
 
+_CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\ufffd")
 
-def parse(data: bytes, path: str, *, located: bool = False) -> File:
-    """The items of an opam file. Raises `OpamError` with one problem that names `path`, line and column."""
-    if len(data) > LIMIT:
-        raise OpamError([Problem(f"an opam file of {len(data)} bytes, when more than {LIMIT} are never read", path)])
+
+def parse(data: bytes, path: str, *, located: bool = False, limit: int = LIMIT) -> File:
+    """The items of an opam file. Raises `OpamError` with one problem that names `path`, line and column.
+
+    A file above `LIMIT`, when `limit` allows one, is only told to be wrong: the grammar is too slow to say where.
+    """
+    if len(data) > limit:
+        raise OpamError([Problem(f"an opam file of {len(data)} bytes, when more than {limit} are never read", path)])
     source = data.decode("latin-1")
     try:
         text = blank(source)
@@ -47,7 +52,9 @@ def parse(data: bytes, path: str, *, located: bool = False) -> File:
             if not located:
                 return items
         except ValueError:
-            pass  # what it is that is wrong, the grammar knows
+            if len(data) > LIMIT:
+                raise OpamError([Problem("not in the format of opam files", path)]) from None
+            # what it is that is wrong, the grammar knows
         from obuild.opam.grammar import parse_located
 
         return parse_located(text)
@@ -81,5 +88,5 @@ def problem(message: str, path: str, source: str, offset: int, *, hint: str = ""
 
 
 def shown(text: str) -> str:
-    """A piece of a latin-1 text as a person reads it."""
-    return text.encode("latin-1", "replace").decode("utf-8", "replace")
+    """A piece of a latin-1 text as a person reads it; nothing in it may command a terminal."""
+    return text.encode("latin-1", "replace").decode("utf-8", "replace").translate(_CONTROLS)

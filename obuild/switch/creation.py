@@ -1,0 +1,76 @@
+"""Making a directory the switch of an opam root, with the packages whose layers are stacked in it."""
+
+from __future__ import annotations
+
+import re
+
+from obuild.opam.environment import format_environment, switch_updates
+from obuild.opam.state import DIRECTORIES, format_config, format_repositories, format_state, format_switch
+from obuild.opam.variable import switch_lookup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from obuild.opam.package import Package
+    from obuild.switch.inventory import Inventory, Scene
+
+__all__ = ["make_switch"]
+
+# Most definitions have none of these, and need not be read then.
+_MATTERS = re.compile(rb"\b(setenv|compiler|plugin)\b").search
+
+
+def make_switch(scene: Scene, prefix: str) -> dict[str, Any]:
+    """Make `prefix` a switch with all that is in its `packages/` installed, and what is above it an opam root."""
+    root, _, switch = prefix.rpartition("/")
+    tree, place, home = scene.tree, prefix.encode("latin-1"), root.encode("latin-1")
+    for name in DIRECTORIES:
+        tree.make(place + b"/" + name.encode())
+    inventory = scene.inventory(place)
+    marked = _Marked(inventory)
+    user, group = scene.owner()
+    texts = {
+        f"{root}/config": format_config(switch),
+        f"{root}/repo/repos-config": format_repositories(),
+        f"{prefix}/.opam-switch/switch-config": format_switch(switch, root=root, user=user, group=group),
+        f"{prefix}/.opam-switch/switch-state": format_state(inventory.packages.values(), compiler=marked.compiler),
+        f"{prefix}/.opam-switch/environment": _environment(scene, inventory, marked.setenv, prefix, switch),
+    }
+    for path, text in texts.items():
+        tree.write(path.encode("latin-1"), text.encode("latin-1"))
+    for package in marked.plugins:
+        _link_plugin(scene, home, place, switch, package.name)
+    return {}
+
+
+class _Marked:
+    """The packages that the switch has more to do with than to list them."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.compiler: list[Package] = []
+        self.plugins: list[Package] = []
+        self.setenv: list[str] = []
+        for name, package in inventory.packages.items():
+            if not _MATTERS(inventory.definition(package)):
+                continue
+            file = inventory[name].file
+            if "compiler" in file.flags:
+                self.compiler.append(package)
+            if "plugin" in file.flags:
+                self.plugins.append(package)
+            if file.values("setenv"):
+                self.setenv.append(name)
+
+
+def _environment(scene: Scene, inventory: Inventory, names: list[str], prefix: str, switch: str) -> str:
+    lookup = switch_lookup(prefix, globals=scene.globals(), installed=inventory)
+    found = [inventory[name] for name in names]
+    return format_environment(switch_updates(found, prefix=prefix, switch=switch, lookup=lookup))
+
+
+def _link_plugin(scene: Scene, root: bytes, prefix: bytes, switch: str, name: str) -> None:
+    """Let opam find the program of a plugin: `opam publish` runs the root's `plugins/bin/opam-publish`."""
+    program = (name if name.startswith("opam-") else f"opam-{name}").encode("latin-1")
+    if scene.tree.state(prefix + b"/bin/" + program):
+        scene.tree.link(root + b"/plugins/bin/" + program, b"../../" + switch.encode("latin-1") + b"/bin/" + program)

@@ -1,0 +1,86 @@
+"""What the `install:` commands of a package did to the prefix.
+
+Opam looks at the whole prefix before and after. Here the state before is what the records of the other packages say,
+`.changes` files that are in their layers: what a switch has from the start, and what they added. A change of mode alone
+is in no record, and not seen.
+"""
+
+from __future__ import annotations
+
+import posixpath
+
+from obuild.opam.changes import Change, digest, parse_changes
+from obuild.opam.state import DIRECTORIES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from obuild.opam.package import Package
+    from obuild.switch.tree import Tree
+
+__all__ = ["changed_since", "owners"]
+
+_META = ".opam-switch"
+
+
+def changed_since(tree: Tree, prefix: bytes, packages: Iterable[Package]) -> dict[str, Change]:
+    """The changes to `prefix` that none of `packages` has recorded, by path."""
+    before = _Before(tree, prefix, packages)
+    changes: dict[str, Change] = {}
+    there = set()
+    for path, info, link in tree.walk(prefix, skip=_META.encode()):
+        name, now = path.decode("latin-1"), digest(info, link.decode("latin-1"))
+        there.add(name)
+        kind = before.kind(name, now)
+        if kind:
+            changes[name] = Change(kind, now)
+    for name in before.recorded.keys() - there - before.removed:
+        changes[name] = Change("removed")
+    return changes
+
+
+class _Before:
+    """What was in a prefix: each path with the digests it may have, directories that nobody recorded, what was removed.
+
+    A path has several digests when one package changed what another had installed.
+    """
+
+    def __init__(self, tree: Tree, prefix: bytes, packages: Iterable[Package]) -> None:
+        self.recorded: dict[str, set[str]] = {}
+        self.removed: set[str] = set()
+        for _, path, change in _records(tree, prefix, packages):
+            if change.kind == "removed":
+                self.removed.add(path)
+            else:
+                self.recorded.setdefault(path, set()).add(change.digest)
+        self._implied = set(DIRECTORIES)
+        for path in self.recorded:
+            parent = posixpath.dirname(path)
+            while parent and parent not in self._implied:
+                self._implied.add(parent)
+                parent = posixpath.dirname(parent)
+
+    def kind(self, path: str, now: str) -> str:
+        """What happened to a path whose digest now is `now`; "" when nothing."""
+        was = self.recorded.get(path)
+        if was is None:
+            known = path in self._implied
+            return "" if known and now == "D" else "kind-changed" if known else "added"
+        if now in was:
+            return ""
+        return "contents-changed" if any(each[0] == now[0] for each in was) else "kind-changed"
+
+
+def _records(tree: Tree, prefix: bytes, packages: Iterable[Package]) -> Iterator[tuple[Package, str, Change]]:
+    """Every record of every package, but those of opam's own files."""
+    for package in packages:
+        data = tree.read(prefix + f"/{_META}/install/{package.name}.changes".encode("latin-1"))
+        for path, change in parse_changes((data or b"").decode("latin-1")).items():
+            if not path.startswith(_META + "/"):
+                yield package, path, change
+
+
+def owners(tree: Tree, prefix: bytes, packages: Iterable[Package]) -> dict[str, Package]:
+    """The package that each recorded path belongs to: the last that changed it; directories belong to nobody."""
+    return {path: package for package, path, change in _records(tree, prefix, packages) if change.digest != "D"}

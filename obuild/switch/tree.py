@@ -1,0 +1,240 @@
+"""The tree of a container as opam in it would see it: every path is resolved with the tree's root as `/`.
+
+A symlink planted in the image leads to another place of the image, never to the host, and nothing is opened but
+directories and regular files. Paths are bytes, as opam's are.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import stat
+
+from obuild import kernel
+from obuild.errors import ObuildError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["LIMIT", "Tree", "raw", "shown"]
+
+LIMIT = 1 << 24
+"""Bytes of the largest file that is read as a whole."""
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+def shown(path: bytes) -> str:
+    """A path as a person reads it."""
+    return path.decode("utf-8", "replace")
+
+
+def raw(text: str) -> str:
+    """A text of a spec with one character per byte, as texts of opam are here."""
+    return os.fsencode(text).decode("latin-1")
+
+
+class Tree:
+    """The tree below the host directory `root`; what is made in it belongs to `user`. Close it with `with`."""
+
+    def __init__(self, root: str, user: tuple[int, int]) -> None:
+        self._root = os.open(root, _DIRECTORY | os.O_CLOEXEC)
+        self._user = user
+
+    def __enter__(self) -> Tree:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._root)
+
+    def directory(self, path: bytes) -> int:
+        """A descriptor of the directory at `path`. Raises `ObuildError` when there is none."""
+        try:
+            return kernel.open_in_root(self._root, path, _DIRECTORY)
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise
+            raise ObuildError(f'"{shown(path)}" is not a directory in the image') from None
+
+    def state(self, path: bytes) -> os.stat_result | None:
+        """What is at `path`, symlinks followed, or None when there is nothing."""
+        try:
+            fd = kernel.open_in_root(self._root, path, os.O_PATH)
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise
+            return None
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+
+    def link_state(self, path: bytes) -> tuple[os.stat_result, bytes] | None:
+        """What is at `path` itself and, when it is a symlink, where it leads; None when there is nothing."""
+        folder, name = posixpath.split(path)
+        try:
+            fd = kernel.open_in_root(self._root, folder, os.O_PATH | os.O_DIRECTORY)
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise
+            return None
+        try:
+            info = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            return info, os.readlink(name, dir_fd=fd) if stat.S_ISLNK(info.st_mode) else b""
+        except FileNotFoundError:
+            return None
+        finally:
+            os.close(fd)
+
+    def open(self, path: bytes) -> int | None:
+        """A descriptor of the regular file at `path`, symlinks followed; None when there is nothing or something else.
+
+        A pipe or a device is looked at and not opened: opening one can wait for ever, or do something.
+        """
+        try:
+            there = kernel.open_in_root(self._root, path, os.O_PATH)
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise
+            return None
+        try:
+            if not stat.S_ISREG(os.fstat(there).st_mode):
+                return None
+            return os.open(f"/proc/self/fd/{there}", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.close(there)
+
+    def read(self, path: bytes) -> bytes | None:
+        """The content of the regular file at `path`, None when there is none. Raises `ObuildError` for a huge one."""
+        fd = self.open(path)
+        if fd is None:
+            return None
+        with os.fdopen(fd, "rb") as file:
+            data = file.read(LIMIT + 1)
+        if len(data) > LIMIT:
+            raise ObuildError(f'"{shown(path)}" has more than {LIMIT >> 20} MB')
+        return data
+
+    def names(self, path: bytes) -> list[bytes]:
+        """The names in the directory at `path`, sorted; none when there is no such directory."""
+        try:
+            fd = self.directory(path)
+        except ObuildError:
+            return []
+        try:
+            return sorted(map(os.fsencode, os.listdir(fd)))
+        finally:
+            os.close(fd)
+
+    def make(self, path: bytes) -> None:
+        """Make the directory at `path` and those missing above it, with mode 0755."""
+        try:
+            os.close(kernel.open_in_root(self._root, path, os.O_PATH | os.O_DIRECTORY))
+            return
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise
+        folder, name = posixpath.split(path)
+        if not name:
+            raise ObuildError(f'"{shown(path)}" can not be made in the image')
+        self.make(folder)
+        fd = self.directory(folder)
+        try:
+            os.mkdir(name, 0o755, dir_fd=fd)
+            os.chown(name, *self._user, dir_fd=fd, follow_symlinks=False)
+            os.chmod(name, 0o755, dir_fd=fd)
+        except FileExistsError:
+            raise ObuildError(f'"{shown(path)}" is not a directory in the image') from None
+        finally:
+            os.close(fd)
+
+    def create(self, folder: int, name: bytes, mode: int) -> int:
+        """A new file in the open directory `folder`, in the place of another file or symlink of that name."""
+        for _ in range(2):
+            try:
+                fd = os.open(name, _NEW, mode, dir_fd=folder)
+            except FileExistsError:
+                os.unlink(name, dir_fd=folder)
+                continue
+            os.fchown(fd, *self._user)
+            os.fchmod(fd, mode)
+            return fd
+        raise ObuildError(f'"{shown(name)}" keeps coming back while it is replaced')
+
+    def write(self, path: bytes, data: bytes, *, mode: int = 0o644) -> None:
+        """Write the file at `path`, in the place of another file or symlink. Raises `ObuildError` for a directory."""
+        folder, name = posixpath.split(path)
+        self.make(folder)
+        fd = self.directory(folder)
+        try:
+            with os.fdopen(self.create(fd, name, mode), "wb") as file:
+                file.write(data)
+        except IsADirectoryError:
+            raise ObuildError(f'"{shown(path)}" is a directory in the image') from None
+        finally:
+            os.close(fd)
+
+    def link(self, path: bytes, target: bytes) -> None:
+        """Make a symlink at `path`, in the place of another file or symlink."""
+        folder, name = posixpath.split(path)
+        self.make(folder)
+        fd = self.directory(folder)
+        try:
+            if self.link_state(path):
+                os.unlink(name, dir_fd=fd)
+            os.symlink(target, name, dir_fd=fd)
+            os.chown(name, *self._user, dir_fd=fd, follow_symlinks=False)
+        finally:
+            os.close(fd)
+
+    def holds(self, path: bytes, folder: int) -> bool:
+        """Whether the open directory `folder` is the directory at `path` or one below it, however it was reached."""
+        ends = [self.state(path), os.fstat(self._root)]
+        top, root = [(info.st_dev, info.st_ino) if info else None for info in ends]
+        here = os.dup(folder)
+        try:
+            while True:
+                info = os.fstat(here)
+                place = info.st_dev, info.st_ino
+                if place == top:
+                    return True
+                if place == root:
+                    return False
+                above = os.open("..", _DIRECTORY | os.O_CLOEXEC, dir_fd=here)
+                os.close(here)
+                here = above
+                if os.path.samestat(info, os.fstat(here)):
+                    return False
+        finally:
+            os.close(here)
+
+    def walk(self, path: bytes, *, skip: bytes = b"") -> Iterator[tuple[bytes, os.stat_result, bytes]]:
+        """What is below the directory at `path`: path from there, state, and where a symlink leads; no order.
+
+        `skip` is the name of one directory at the top that is left out.
+        """
+        waiting = [b""]
+        while waiting:
+            here = waiting.pop()
+            # A part of the image may have changed its kind; what is no directory any more has nothing below it.
+            try:
+                fd = self.directory(posixpath.join(path, here))
+            except ObuildError:
+                continue
+            try:
+                with os.scandir(fd) as entries:
+                    found = [os.fsencode(entry.name) for entry in entries]
+                for name in found:
+                    if name == skip and not here:
+                        continue
+                    info = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                    below = posixpath.join(here, name)
+                    yield below, info, os.readlink(name, dir_fd=fd) if stat.S_ISLNK(info.st_mode) else b""
+                    if stat.S_ISDIR(info.st_mode):
+                        waiting.append(below)
+            finally:
+                os.close(fd)
