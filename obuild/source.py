@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import contextmanager
 
 from obuild import disk
+from obuild.digest import sha256
 from obuild.manifest import Index, Scan, fingerprint, scan
 
 TYPE_CHECKING = False
@@ -61,7 +61,7 @@ class Result:
 
     def digest(self, op: Copy, *, into: bool) -> str:
         """What the files are that `op` names, as one digest."""
-        key = hashlib.sha256(repr((self._layer.id, op.src, op.exclude, into)).encode()).hexdigest()
+        key = sha256(repr((self._layer.id, op.src, op.exclude, into)).encode()).hexdigest()
         path = f"{self._index}/{key}"
         try:
             with open(path, encoding="ascii") as file:
