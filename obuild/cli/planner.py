@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from obuild.platform import Base
     from obuild.store import Store
 
-__all__ = ["PLANNING", "Planner"]
+__all__ = ["PLANNING", "Planner", "load_patches"]
 
 PLANNING = (
     *RULES,
@@ -52,6 +52,7 @@ class Planner:
         from obuild.opam.cache import Cache
         from obuild.opam.memory import HashMemory
         from obuild.opam.solver import load_pins, open_solver
+        from obuild.plan import Definitions
 
         self._given = given
         self.store = _store(given["store"], built=built)
@@ -60,9 +61,10 @@ class Planner:
         self.ids = _id_rules(rules)
         self.overlay = open_overlay(given["repo"], given["cache"])
         self.pins = load_pins(given["pin"])
-        self.patches = _load_patches(given["patches"])
+        self.patches = load_patches(given["patches"])
         folder = cache_folder(given["cache"])
         self.solver, self._reader = open_solver(self.overlay, rules, cache=folder, pins=self.pins)
+        self._definitions = Definitions(self.overlay, self.pins, self.ids.level)
         self._memory = HashMemory(Cache(folder), level=self.ids.level, width=self.ids.width)
 
     def plan(self, solution: Solution, *, whole: bool = False) -> Plan:
@@ -71,10 +73,9 @@ class Planner:
 
         return plan(
             solution,
-            self.overlay,
+            self._definitions,
             self.base,
             rules=self.ids,
-            pins=self.pins,
             with_test=self._given["with_test"],
             with_doc=self._given["with_doc"],
             patches=self.patches,
@@ -164,7 +165,7 @@ def _id_rules(rules: Rules) -> buildid.Rules:
     return buildid.Rules(level=level, width=usual_width(level), variables=dict(rules.variables))
 
 
-def _load_patches(folder: str | None) -> dict[str, tuple[Patch, ...]]:
+def load_patches(folder: str | None) -> dict[str, tuple[Patch, ...]]:
     """The patches of a directory by the package that each is for, in the order of their names."""
     from obuild.plan import Patch
 

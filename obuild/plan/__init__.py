@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from obuild.plan.build import HOME, PREFIX, ROOT, SWITCH, PackageBuild, Patch, Plan, facts, meta
 from obuild.plan.compile import compile
+from obuild.plan.definition import Definitions
 from obuild.plan.make import plan
 from obuild.plan.record import recorded
 from obuild.plan.relocatable import Relocation
@@ -20,6 +21,7 @@ __all__ = [
     "PREFIX",
     "ROOT",
     "SWITCH",
+    "Definitions",
     "PackageBuild",
     "Patch",
     "Plan",

@@ -28,11 +28,14 @@ class Definitions:
 
     def __init__(self, repository: Overlay | Repository, pins: Mapping[str, Pin], level: str) -> None:
         self._repository, self.pins, self._level = repository, pins, level
+        self._files: dict[Package, OpamFile] = {}
 
     def file(self, package: Package) -> OpamFile:
         """The package's definition. Raises `UsageError` when there is none, `OpamError` when it can not be read."""
-        pin = self.pins.get(package.name)
-        return pin.file if pin else self._repository.opam(package, level=self._level)
+        if package not in self._files:
+            pin = self.pins.get(package.name)
+            self._files[package] = pin.file if pin else self._repository.opam(package, level=self._level)
+        return self._files[package]
 
     def source(self, file: OpamFile) -> Source | None:
         """Where the package's source is; that of a pinned one is the directory with its definition."""

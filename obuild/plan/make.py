@@ -36,7 +36,7 @@ __all__ = ["plan"]
 
 def plan(
     solution: Solution,
-    repository: Overlay | Repository,
+    repository: Overlay | Repository | Definitions,
     base: Base,
     *,
     rules: Rules,
@@ -54,13 +54,14 @@ def plan(
     A package is built upon exactly what counts for its build-id: those that it names, of the solution, and theirs. What
     it needs only afterwards (`post`) is built for a `whole` solution. `with_test` and `with_doc` are about the
     packages asked for; nothing else is ever built upon such a variant. `patches` are by `name` or `name.version`.
-    `prefix` counts only where something can not be moved to it. `content` tells what a source without a checksum holds,
-    as one word; `hash` is that of `build_ids`.
+    `prefix` counts only where something can not be moved to it. `Definitions` serve many plans; they have the pins
+    already. `content` tells what a source without a checksum holds, as one word; `hash` is that of `build_ids`.
 
     Raises `OpamError` for definitions that can not be read and for packages that need each other.
     """
     plain = replace(rules, with_test=False, with_doc=False, with_dev_setup=False)
-    graph = Graph(solution, Definitions(repository, pins, rules.level), plain)
+    known = repository if isinstance(repository, Definitions) else Definitions(repository, pins, rules.level)
+    graph = Graph(solution, known, plain)
     asked = [graph.installed[name] for name, _ in solution.request.wanted]
     variants = asked if with_test or with_doc else []
     roots = [*(solution.packages if whole else ()), *(() if variants else asked)]
