@@ -16,14 +16,15 @@ SOURCES = sorted((ROOT / "obuild").rglob("*.py"))
 # Higher levels import lower ones; modules of one level only where listed in SAME.
 LEVELS = [
     ["errors", "value"],
-    "system kernel disk log cancel flight sexp check layout image reference retry compress".split(),
+    "system kernel disk digest log cancel flight sexp check layout image reference retry compress".split(),
     ["docker_engine", "op", "form", "spec", "dockerfile", "containerfile", "instruction", "step", "archive", "unpack"],
-    ["store", "sandbox", "fetch", "manifest", "copy", "source", "export", "opam"],
-    ["build", "stage", "plan"],
+    ["store", "sandbox", "fetch", "download", "manifest", "copy", "source", "export", "opam", "clone", "switch"],
+    ["build", "stage", "plan", "platform"],
     ["runs"],
     ["cli", "__main__"],
 ]
 HOMES = {
+    "apprise": "runs/notify",
     "blake3": "manifest",
     "sexpdata": "sexp",
     "lark": "opam/",
@@ -34,7 +35,11 @@ HOMES = {
     "rich": "cli/",
     "subprocess": "system",
 }
-LIGHT = ["click", "rich", "docker", "pyroute2", "pygit2", "lark", "tenacity", "asyncio", "dataclasses"]
+RECORDS = "blessing classify diff failure graph history journal lock moment notify outcome progress prune report run"
+RECORDS += " run_log status swap universe usage"
+"""The modules of `runs` that a dashboard can use alone: they import nothing above level 1 but each other."""
+
+LIGHT = ["apprise", "click", "rich", "docker", "pyroute2", "pygit2", "lark", "tenacity", "asyncio", "dataclasses"]
 LIGHT += ["pathlib", "subprocess", "inspect", "shutil", "tempfile", "logging"]
 
 
@@ -84,6 +89,18 @@ def test_imports_point_down(path: Path) -> None:
             continue  # a name inside a module
         same_room = here.split("/")[0] == there.split("/")[0]
         assert same_room or level(there) <= level(here), f"{here} imports {there} from a higher level"
+
+
+@pytest.mark.parametrize("module", RECORDS.split())
+def test_records_of_runs_stand_alone(module: str) -> None:
+    for imported, types in imports(ast.parse((ROOT / f"obuild/runs/{module}.py").read_text())):
+        if types or not imported.startswith("obuild."):
+            continue
+        package, _, there = imported.removeprefix("obuild.").partition(".")
+        if package == "runs":
+            assert there.partition(".")[0] in ("", *RECORDS.split()), f"{module} imports {imported}"
+        else:
+            assert level(package) <= 1, f"{module} imports {imported}"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)

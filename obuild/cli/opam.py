@@ -96,8 +96,12 @@ def lint(
         else:
             _print(f"{finding.severity} {finding.code}: {finding.problem}")
     errors = sum(finding.severity == "error" for finding in found)
-    print(f"{errors} errors, {len(found) - errors} warnings", file=sys.stderr)
+    print(f"{_count(errors, 'error')}, {_count(len(found) - errors, 'warning')}", file=sys.stderr)
     return 1 if errors else 0
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _definitions(
@@ -171,8 +175,13 @@ def _state(text: str, repo: Sequence[str]) -> str:
     """A repository as given, or a revision of the first one of --repo."""
     if os.path.exists(text) or "@" in text or "://" in text or not repo:
         return text
-    path, at, _ = repo[0].rpartition("@")
-    return f"{path if at else repo[0]}@{text}"
+    return f"{_plain(repo[0])}@{text}"
+
+
+def _plain(text: str) -> str:
+    """A repository as given, without its revision."""
+    path, at, revision = text.rpartition("@")
+    return path if at and "/" not in revision and not os.path.exists(text) else text
 
 
 def build_id(
@@ -224,7 +233,8 @@ def _build_ids(
         return overlay.opam(package, level=rules.level) if overlay.find(package) else None
 
     memory = HashMemory(Cache(cache_folder(cache)), level=rules.level, width=rules.width)
-    found = build_ids(packages, lookup, rules, pinned=pinned, hash=memory)
+    names = {text.partition(".")[0] for text in pinned}
+    found = build_ids(packages, lookup, rules, pinned=names, hash=memory)
     memory.save()
     return found
 
@@ -246,8 +256,7 @@ def _rules(given: dict[str, Any]) -> Rules:
 def _revisions(repo: Sequence[str], text: str) -> tuple[list[str], list[str]]:
     """The repositories at two revisions of the first one: `OLD..NEW`, or `OLD` beside the one that is named."""
     old, dots, new = text.partition("..")
-    path, at, _ = repo[0].rpartition("@")
-    plain = path if at else repo[0]
+    plain = _plain(repo[0])
     return [f"{plain}@{old}", *repo[1:]], [f"{plain}@{new}" if dots and new else repo[0], *repo[1:]]
 
 

@@ -19,7 +19,7 @@ __all__ += ["Progress", "global_variables", "platform_named"]
 
 REPO = Option(
     ("-r", "--repo"),
-    "An opam repository: a directory, a git repository (PATH@COMMIT), a tar; the first one has priority.",
+    "An opam repository: a directory, a git repository (PATH or URL, @COMMIT), a tar; the first one has priority.",
     many=True,
     metavar="REPO",
     variable="OBUILD_REPO",
@@ -42,10 +42,17 @@ def cache_folder(given: str | None) -> str:
 
 
 def open_overlay(texts: Sequence[str], cache: str | None) -> Overlay:
-    """The repositories named, or a `UsageError` that says how to name one."""
+    """The repositories named, or a `UsageError` that says how to name one. Remote ones are fetched."""
     from obuild.opam.repo import open_repositories
 
-    return open_repositories(texts, cache_folder(cache))
+    folder = cache_folder(cache)
+    return open_repositories([_local(text, folder) if "://" in text else text for text in texts], folder)
+
+
+def _local(text: str, folder: str) -> str:
+    from obuild.clone import clone, is_remote
+
+    return clone(text, os.path.join(folder, "git")) if is_remote(text) else text
 
 
 def platform_named(key: str | None) -> Platform:

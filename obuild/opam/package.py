@@ -93,7 +93,7 @@ def parse_packages(text: str, path: str) -> tuple[Package, ...]:
 def load_packages(path: str) -> tuple[Package, ...]:
     """The packages listed in the file at `path`, one a line. Raises `UsageError` when it can not be read."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"

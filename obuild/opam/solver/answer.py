@@ -103,7 +103,7 @@ def _json_words(text: str, path: str) -> list[tuple[int, str]]:
 def load_requests(path: str) -> tuple[Request, ...]:
     """The requests in the file at `path`. Raises `UsageError` when it can not be read."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
