@@ -52,7 +52,14 @@ def test_latest_of_each_hash_and_the_blessed_one(tmp_path: Path) -> None:
 
 
 def test_optional_keys_are_left_out() -> None:
-    assert format_entry(replace(FIRST, compiler="")).keys() == {"ts", "run", "build_hash", "status", "category", "blessed"}
+    assert format_entry(replace(FIRST, compiler="")).keys() == {
+        "ts",
+        "run",
+        "build_hash",
+        "status",
+        "category",
+        "blessed",
+    }
 
 
 @pytest.mark.parametrize("missing", ["ts", "run", "build_hash", "status", "category"])
@@ -133,7 +140,9 @@ def test_old_series_keep_their_ends(tmp_path: Path) -> None:
 
 
 def test_compacting_with_zero_thins_everything_and_empties_nothing(tmp_path: Path) -> None:
-    history = filled(tmp_path, *(at(day) for day in (5, 4, 3)), at(2, status="failure", category="build_failure"), at(1))
+    history = filled(
+        tmp_path, *(at(day) for day in (5, 4, 3)), at(2, status="failure", category="build_failure"), at(1)
+    )
     assert history.compact("a.1", max_age_days=0, now=NOW).dropped == 1
     assert days(history) == [5, 3, 2, 1]
     assert history.compact("a.1", max_age_days=0, now=NOW).dropped == 0
@@ -175,7 +184,9 @@ def test_unknown_keys_and_odd_lines_survive(tmp_path: Path) -> None:
 
 
 def test_outcomes_become_entries() -> None:
-    failed = outcome_entry(Failure("a.1", "h", "timeout", "slow"), "r", compiler="5", universe="u", blessed=True, ts="t")
+    failed = outcome_entry(
+        Failure("a.1", "h", "timeout", "slow"), "r", compiler="5", universe="u", blessed=True, ts="t"
+    )
     assert failed == Entry("t", "r", "h", "failure", "timeout", True, "5", "u", "slow")
     blocked = outcome_entry(DependencyFailed("a.1", "h", "b.2", "hb"), "r")
     assert (blocked.category, blocked.failed_dep, blocked.failed_dep_hash) == ("dependency_failure", "b.2", "hb")

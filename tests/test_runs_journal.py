@@ -91,7 +91,9 @@ def test_threads_append_together(tmp_path: Path) -> None:
         thread.join()
     records, broken = Journal(path).read()
     assert broken == 0
-    assert sorted((record["who"], record["number"]) for record in records) == [(w, n) for w in range(8) for n in range(50)]
+    assert sorted((record["who"], record["number"]) for record in records) == [
+        (w, n) for w in range(8) for n in range(50)
+    ]
 
 
 def test_processes_append_together_while_it_is_rewritten(tmp_path: Path) -> None:

@@ -66,9 +66,7 @@ def test_a_list_of_targets_is_their_number(tmp_path: Path) -> None:
 
 def test_a_meter_writes_seldom_and_loses_nothing(tmp_path: Path) -> None:
     meter = Meter(str(tmp_path), START, pause=0.2)
-    threads = [
-        threading.Thread(target=lambda: [meter.add(build_completed=1) for _ in range(1000)]) for _ in range(4)
-    ]
+    threads = [threading.Thread(target=lambda: [meter.add(build_completed=1) for _ in range(1000)]) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -71,9 +71,7 @@ def test_lines_are_as_documented(tmp_path: Path, log: RunLog) -> None:
 
 def test_runs_of_one_second_have_different_ids(tmp_path: Path) -> None:
     logs: list[RunLog] = []
-    threads = [
-        threading.Thread(target=lambda: logs.append(RunLog.start(str(tmp_path), now=NOW))) for _ in range(12)
-    ]
+    threads = [threading.Thread(target=lambda: logs.append(RunLog.start(str(tmp_path), now=NOW))) for _ in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -108,7 +106,9 @@ def test_threads_finish_nodes_together(tmp_path: Path, log: RunLog) -> None:
 
 
 def test_a_second_log_of_a_package_has_a_number(tmp_path: Path, log: RunLog) -> None:
-    names = [os.path.basename(log.add_build_log("a.1", text(tmp_path, str(number), f"l{number}"))) for number in range(3)]
+    names = [
+        os.path.basename(log.add_build_log("a.1", text(tmp_path, str(number), f"l{number}"))) for number in range(3)
+    ]
     assert names == ["a.1.log", "a.1.2.log", "a.1.3.log"]
     assert Path(log.run.log("a.1") or "").read_text() == "2"
     assert len(log.run.logs("a.1")) == 3
@@ -173,7 +173,12 @@ def test_what_can_not_be_written_stops_nothing_and_is_told(tmp_path: Path, log: 
         log.node_finished(Node(Success(f"a.{number}", "h")))
     summary = log.finish()
     assert summary.packages_built == 3
-    assert [problem.partition(":")[0] for problem in summary.problems] == ["plan.json", "build.jsonl", "history", "latest"]
+    assert [problem.partition(":")[0] for problem in summary.problems] == [
+        "plan.json",
+        "build.jsonl",
+        "history",
+        "latest",
+    ]
     assert json.loads(Path(log.path, "summary.json").read_text())["problems"] == list(summary.problems[:3])
 
 
@@ -208,7 +213,9 @@ def test_a_full_disk_stops_nothing(tmp_path: Path) -> None:
     script.write_text(FULL)
     room = tmp_path / "room"
     room.mkdir()
-    command = f'mount -t tmpfs -o size=512k,nr_inodes=10000 none "{room}" && exec "{sys.executable}" "{script}" "{room}"'
+    command = (
+        f'mount -t tmpfs -o size=512k,nr_inodes=10000 none "{room}" && exec "{sys.executable}" "{script}" "{room}"'
+    )
     done = subprocess.run(["unshare", "--mount", "sh", "-c", command], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()

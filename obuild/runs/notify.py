@@ -16,7 +16,7 @@ from obuild.value import value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
+    from typing import IO, Any
 
     from obuild.cancel import Cancel
 
@@ -159,16 +159,37 @@ _guard = threading.Lock()
 """What apprise says is heard through one logger, so one message is sent at a time."""
 
 
-def _open(address: str) -> _Plugin | None:
-    import logging
+class _Heard:
+    """What apprise warns of inside a `with`, as text; nothing that has an address in it comes to anybody else's log."""
 
+    def __enter__(self) -> IO[str]:
+        import logging
+
+        import apprise
+
+        _guard.acquire()
+        logging.getLogger("apprise").propagate = False
+        thread = threading.get_ident()
+        self._requests = logging.getLogger("urllib3.connectionpool")
+        self._filter = lambda record: record.thread != thread
+        self._requests.addFilter(self._filter)
+        capture: Any = apprise.LogCapture
+        self._capture = capture(level=logging.WARNING)
+        said: IO[str] = self._capture.__enter__()
+        return said
+
+    def __exit__(self, *error: object) -> None:
+        self._capture.__exit__(*error)
+        self._requests.removeFilter(self._filter)
+        _guard.release()
+
+
+def _open(address: str) -> _Plugin | None:
     import apprise
 
-    logging.getLogger("apprise").propagate = False  # addresses would come into the log of whoever uses this
     end = "&" if "?" in address else "?"
     limits = f"{end}cto={TIMEOUT}&rto={TIMEOUT}&overflow=truncate"
-    capture: Any = apprise.LogCapture
-    with _guard, capture(level=logging.WARNING):
+    with _Heard():
         asset = apprise.AppriseAsset(app_id="obuild", app_desc="obuild", app_url="", secure_logging=True)
         plugin: _Plugin | None = apprise.Apprise.instantiate(address + limits, asset=asset, suppress_exceptions=True)
     return plugin
@@ -179,12 +200,7 @@ _STATUS = re.compile(r"error=(\d{3})\b")
 
 def _deliver(plugin: _Plugin, message: str, title: str) -> None:
     """Send once. Raises `ObuildError`, temporary where another attempt may help."""
-    import logging
-
-    import apprise
-
-    capture: Any = apprise.LogCapture
-    with _guard, capture(level=logging.WARNING) as said:
+    with _Heard() as said:
         if plugin.notify(body=message or " ", title=title):
             return
         text = said.getvalue()
