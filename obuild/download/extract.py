@@ -91,7 +91,7 @@ def _unpack(path: str, place: str, user: tuple[int, int], name: str, cancel: Can
     try:
         head = os.pread(fd, 512, 0)
         if head.startswith(MAGIC):
-            return unpack(Stream(tar_of_zip(f"/proc/self/fd/{fd}")), place, name, user=user)
+            return unpack(Stream(tar_of_zip(f"/proc/self/fd/{fd}", name)), place, name, user=user)
         with open_archive(fd, name, cancel=cancel) as stream:
             # tar itself is content with an archive that just ends: opam takes it, if the checksum is right.
             unpack(stream, place, name, user=user, checked=True)

@@ -26,14 +26,14 @@ UNIX = 3
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
 
 
-def tar_of_zip(path: str) -> Iterator[bytes]:
-    """What a zip holds, as a tar. Raises `FetchError` for a damaged or encrypted one."""
+def tar_of_zip(path: str, name: str) -> Iterator[bytes]:
+    """What the zip at `path` holds, as a tar. Raises `FetchError` for a damaged or encrypted one, called `name`."""
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 yield from _entry(archive, entry)
     except BROKEN as error:
-        raise FetchError(f'"{path}" is damaged: {error}') from None
+        raise FetchError(f'"{name}" is damaged: {error}') from None
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
