@@ -10,15 +10,17 @@ import time
 from contextlib import contextmanager
 
 from obuild.cancel import Cancel
+from obuild.context import Context, Options
 from obuild.errors import Cancelled, ObuildError
 from obuild.log import Redactor, Reporter
-from obuild.stage import Context, Options, Stage
+from obuild.stage import Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from obuild.download import Sources
     from obuild.flight import Flight, Flights
     from obuild.sandbox import Sandbox
     from obuild.spec import Spec
@@ -40,6 +42,7 @@ class Builder:
         self.store, self.options = store, options
         self._open_sandbox = sandbox
         self._sandbox: Sandbox | None = None
+        self._sources: Sources | None = None
         self._flights: Flights | None = None
         self._slots: Any = None
 
@@ -59,6 +62,17 @@ class Builder:
         finally:
             if stage.lock is not None:
                 stage.lock.release()
+
+    def sources(self) -> Sources:
+        """The sources of packages, opened when one is first wanted."""
+        if self._sources is None:
+            from obuild.download import Sources
+
+            options = self.options
+            self._sources = Sources(
+                f"{self.store.path}/sources", mirrors=options.archive_mirrors, offline=options.offline
+            )
+        return self._sources
 
     def sandbox(self) -> Sandbox:
         """The sandbox, opened when it is first wanted."""

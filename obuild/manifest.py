@@ -39,7 +39,7 @@ else:
 
     _Fields = namedtuple("_Fields", "path kind mode size mtime ctime inode source")
 
-__all__ = ["Entry", "Index", "Scan", "check_unchanged", "fingerprint", "scan"]
+__all__ = ["Entry", "Index", "Scan", "check_unchanged", "fingerprint", "of_text", "scan"]
 
 CHUNK = 4 << 20
 """Bytes up to which a file is read whole."""
@@ -104,6 +104,13 @@ def scan(root: str, sources: Sequence[str], *, into: bool, exclude: Sequence[str
         path = _locate(root, parts, source)
         _walk(entries, path, parts[-1] if into and parts else "", "/".join(parts), excluded)
     return Scan(tuple(entries), started, {})
+
+
+def of_text(name: str, data: bytes) -> Scan:
+    """A scan of one file that is nowhere on disk."""
+    now = time.time_ns()
+    entry = Entry(name, "f", 0o644, len(data), now, now, 0, name)
+    return Scan((entry,), now, {name: data})
 
 
 def _locate(root: str, parts: Sequence[str], source: str) -> str:

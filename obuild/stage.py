@@ -6,19 +6,36 @@ made. Nested builds run beside the stage, and it waits for one where it copies f
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from obuild import spec as language
+from obuild.base import begin
+from obuild.branch import Branch
 from obuild.cancel import Cancel
-from obuild.errors import Cancelled, FetchError, LimitExceeded, ObuildError, StepFailed, StoreError, nearest
-from obuild.fetch import open_fetcher
-from obuild.sandbox import Limits, Mount, Process, SecretFile
-from obuild.spec import Comment, Copy, Env, FromBuild, FromContext, Run, Shell, Spec, User, Workdir
-from obuild.step import CopyStep, FromStep, RunStep
-from obuild.value import replace, value
+from obuild.context import Context
+from obuild.errors import Cancelled, LimitExceeded, ObuildError, StepFailed, StoreError, nearest
+from obuild.sandbox import Mount, Process, SecretFile
+from obuild.spec import (
+    Comment,
+    Copy,
+    Env,
+    FromBuild,
+    FromContext,
+    FromOpam,
+    FromPackage,
+    FromText,
+    FromUrl,
+    Run,
+    Shell,
+    Spec,
+    User,
+    Workdir,
+)
+from obuild.step import CopyStep, RunStep
+from obuild.supply import Ground, Site, supply
+from obuild.value import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,11 +48,9 @@ if TYPE_CHECKING:
     from obuild.source import Directory, Result
     from obuild.spec import Op, Secret
     from obuild.store import Draft, Layer, Store
+    from obuild.supply import Supply
 
-__all__ = ["Context", "Options", "Stage"]
-
-SHELL = ("/usr/bin/env", "bash", "-c")
-"""The shell of a stage that names none, as in OBuilder."""
+__all__ = ["Stage"]
 
 HOST = "builder"
 """The host name of a step, as in OBuilder; that of a nested build on private networks is its name."""
@@ -49,107 +64,31 @@ MOST_BRANCHES = 64
 """Nested builds of one stage in threads of their own at once; how many steps run is for `jobs` to say."""
 
 
-@value
-class Context:
-    """What earlier operations leave for later ones; changed only by `replace`.
-
-    `source` is the directory of the host that `copy` reads; `scope` maps names of nested builds to their results.
-    """
-
-    source: str
-    env: tuple[tuple[str, str], ...] = ()
-    user: tuple[int, int] = (0, 0)
-    workdir: str = "/"
-    shell: tuple[str, ...] = SHELL
-    scope: Mapping[str, Branch] = {}
-    secrets: Mapping[str, bytes] = {}
-
-
-@value
-class Options:
-    """How to build; nothing here changes an id but what a base's name stands for.
-
-    `images` gives a base another source; `engine` and `platform` are those of `open_fetcher`. `timeout` bounds the
-    whole build in seconds, `limits` each step.
-    """
-
-    images: Mapping[str, str] = {}
-    pull: bool = False
-    engine: str = ""
-    platform: str = ""
-    jobs: int = 2
-    limits: Limits = Limits()
-    timeout: float | None = None
-    keep_failed: bool = True
-    skip_unused: bool = False
-    fast_sync: bool = False
-    no_new_privs: bool = False
-
-
-class Branch:
-    """A nested build: waiting for its turn, under way in its own thread, or over; `layer` waits for its result."""
-
-    def __init__(self, parent: Stage, name: str, spec: Spec, context: Context) -> None:
-        import threading
-
-        self.name = name
-        self._parent, self._reporter = parent, parent.reporter.branch(name)
-        self._spec, self._context = spec, context
-        self._over = threading.Event()
-        self._layer: Layer | None = None
-        self._lock: Lock | None = None
-        self._error: BaseException | None = None
-
-    def start(self) -> None:
-        """Begin; a failure ends what runs beside it too."""
-        import threading
-
-        threading.Thread(target=self._run, name=f"build {self.name}", daemon=True).start()
-
-    def _run(self) -> None:
-        parent = self._parent
-        try:
-            parent.cancel.check()
-            stage = parent.nested(self.name, self._reporter)
-            self._layer = stage.build(self._spec, self._context)
-            self._lock = stage.lock
-        except BaseException as error:  # noqa: BLE001 (it is raised where the result is wanted)
-            self._error = error
-            parent.cancel.set(f'nested build "{self.name}" failed')
-        finally:
-            self._over.set()
-            parent.start_next()
-
-    def layer(self) -> Layer:
-        """The finished layer; raises what the nested build raised."""
-        self._over.wait()
-        if self._error is not None:
-            raise self._error
-        assert self._layer is not None
-        return self._layer
-
-    def release(self) -> None:
-        """Let the result go: from now on it may be pruned."""
-        if self._lock is not None:
-            self._lock.release()
-
-
 class Stage:
     """One stage being built: its nested builds beside it, its own operations in order."""
 
-    def __init__(self, builder: Builder, reporter: Reporter, cancel: Cancel, name: str = "") -> None:
-        self._builder, self.reporter, self.cancel = builder, reporter, cancel
-        self.name = name
-        self._options = builder.options
+    def __init__(
+        self, builder: Builder, reporter: Reporter, cancel: Cancel, name: str = "", *, package: str = ""
+    ) -> None:
+        self.builder, self.reporter, self.cancel = builder, reporter, cancel
+        self.name, self._package = name, package
         self._waiting: list[Branch] = []
-        self._keys: dict[str, str] = {}  # what the sources of bases stand for, the same for the whole build
+        self.keys: dict[str, str] = {}  # what the sources of bases stand for, the same for the whole build
+        self._platform = self._base = ""
+        self._variables: Mapping[str, str] | None = None  # those of the platform
+        self._packages: dict[str, str] = {}  # what is stacked, by NAME.VERSION
+        self._holds: list[Lock] = []
         self.lock: Lock | None = None
         """What keeps the last layer from being pruned."""
+        self.number = 0
+        """Which of the ops is being done."""
+        self.layers: list[tuple[int, Layer]] = []
+        """The layers so far, each with the number of the last op in it; the base's is -1."""
 
     def nested(self, name: str, reporter: Reporter) -> Stage:
         """A stage inside this one, cancelled with it."""
-        stage = Stage(self._builder, reporter, self.cancel.child(), name)
-        stage._keys = self._keys
+        stage = Stage(self.builder, reporter, self.cancel.child(), name)
+        stage.keys = self.keys
         return stage
 
     def build(self, spec: Spec, context: Context) -> Layer:
@@ -168,6 +107,8 @@ class Stage:
         finally:
             for branch in branches:
                 branch.release()
+            for lock in self._holds:
+                lock.release()
             self.reporter.close()
         return layer
 
@@ -176,7 +117,7 @@ class Stage:
         used = language.builds_used(spec)
         branches: list[Branch] = []
         for name, nested in spec.builds:
-            if name in used or not self._options.skip_unused:
+            if name in used or not self.builder.options.skip_unused:
                 branches.append(Branch(self, name, nested, _see(context, branches)))
         self._waiting = branches[::-1]
         for _ in branches[:MOST_BRANCHES]:
@@ -204,9 +145,15 @@ class Stage:
 
     def _fold(self, spec: Spec, context: Context) -> Layer:
         self.reporter.heading(f"(from {spec.base})")
-        layer, env = self._from(spec, context)
+        self.number = -1
+        found = begin(self, spec.base, _facts("from", spec.base, context))
+        layer, env, self._variables = found.layer, found.env, found.variables
+        self._platform, self._base = spec.base, layer.id
+        ground = self._on(layer)
         context = replace(context, env=context.env + env)
-        for op in spec.ops:
+        for self.number, op in enumerate(spec.ops):
+            if isinstance(op, Run | Copy) and not _is_supply(op):
+                ground = self._settle(ground, context)
             place = f"{context.workdir}: "
             self.reporter.heading(place + language.format_op(op, len(place)))
             match op:
@@ -223,88 +170,126 @@ class Stage:
                     rest = tuple(pair for pair in context.env if pair[0] != name)
                     context = replace(context, env=((name, text), *rest))
                 case Run():
-                    layer = self._run(op, context, layer)
+                    ground = self._on(self._run(op, context, ground))
+                case Copy(("/",) | (".",), "/", FromPackage() as package):
+                    ground = self._stack(op, package, ground)
+                case Copy() if _is_supply(op):
+                    ground = self._supply(op, context, ground)
                 case Copy():
-                    layer = self._copy(op, context, layer)
-        return layer
+                    ground = self._on(self._copy(op, context, ground))
+        return self._whole(self._settle(ground, context), context)
 
-    def _from(self, spec: Spec, context: Context) -> tuple[Layer, tuple[tuple[str, str], ...]]:
-        try:
-            return self._fetch(spec, context)
-        except FetchError as error:
-            if not error.hint and spec.base not in self._options.images:
-                error.hint = f"to take it from elsewhere: --image {spec.base}=SOURCE"
-            raise
+    def _on(self, layer: Layer) -> Ground:
+        """What the next step stands on when the last one made a layer."""
+        self.layers.append((self.number, layer))
+        return Ground((layer.id,))
 
-    def _fetch(self, spec: Spec, context: Context) -> tuple[Layer, tuple[tuple[str, str], ...]]:
-        source = self._options.images.get(spec.base, spec.base)
-        fetcher = open_fetcher(
-            source,
-            images=f"{self._builder.store.path}/images",
-            engine=self._options.engine,
-            platform=self._options.platform,
-        )
-        pull = self._options.pull
-        if source not in self._keys:
-            self._keys.setdefault(source, fetcher.key(self.reporter.output, pull=pull, cancel=self.cancel))
-        key = self._keys[source]
+    def _settle(self, ground: Ground, context: Context) -> Ground:
+        """Put what waits to be put on layers on them."""
+        if not ground.supplies:
+            return ground
 
         def fill(draft: Draft, write: Callable[[bytes], None], cancel: Cancel) -> None:
-            from obuild.sandbox.point import prepare  # a cached build does without
+            draft.meta |= ground.put(draft.root, write, cancel, self._doing)
 
-            if fetcher.key(write, pull=pull, cancel=cancel) != key:
-                raise FetchError(f'"{spec.base}" has changed since the build began', hint="start again", temporary=True)
-            image = fetcher.fetch(draft.root, write, cancel=cancel)
-            prepare(draft.root)
-            draft.env = image.env
-            draft.meta["image"] = image.digest
+        names = ", ".join([" ".join(supply.op.src) for supply in ground.supplies])
+        layer = self.make(ground.id, _facts("copy", names, context), ground.parents, fill)
+        self.number = ground.supplies[-1].number
+        return self._on(layer)
 
-        layer = self._make(FromStep(key).id, _facts("from", spec.base, context), (), fill)
-        return layer, layer.env()
+    @contextmanager
+    def _doing(self, supply: Supply) -> Iterator[None]:
+        self.number = supply.number
+        with self._at(supply.op):
+            yield
 
-    def _run(self, op: Run, context: Context, base: Layer) -> Layer:
+    def _supply(self, op: Copy, context: Context, ground: Ground) -> Ground:
+        """Let the host do this before the next command."""
+        alone = op.source == FromOpam("switch")  # what comes after it is the package's own
+        if alone:
+            ground = self._settle(ground, context)
+        builder = self.builder
+        site = Site(
+            ground.id,
+            context.user,
+            context.workdir,
+            _join(context.workdir, op.dst),
+            self._packages,
+            builder.sources,
+            self._package,
+            self._variables,
+        )
+        with self._at(op):
+            added = supply(op, self.number, site, self.reporter.output, self.cancel)
+        ground = Ground(ground.parents, (*ground.supplies, added))
+        return self._settle(ground, context) if alone else ground
+
+    def _stack(self, op: Copy, package: FromPackage, ground: Ground) -> Ground:
+        """Stack the finished layer of a package on what there is."""
+        name, store = f"{self._platform}/{package.id}", self.builder.store
+        with self._at(op):
+            layer = store.get(name)
+            if layer is None:
+                hint = f"build it first: obuild health-check {package.package}"
+                raise StoreError(f'"{package.package}" has no layer "{name}" in the store', hint=hint)
+            self._holds.append(store.hold(layer))
+            if layer.meta().get("base") != self._base:
+                hint = f"build it again: obuild health-check {package.package}"
+                raise StoreError(f'layer "{name}" of "{package.package}" was built on another base', hint=hint)
+        self._packages[package.package] = package.id
+        return Ground((*ground.parents, name))
+
+    def _whole(self, ground: Ground, context: Context) -> Layer:
+        """The layer of all that was done; a stack gets one of its own only here."""
+        if len(ground.parents) > 1:
+            self._on(self.make(ground.id, _facts("copy", "/", context), ground.parents, _nothing))
+        return self.layers[-1][1]
+
+    def _run(self, op: Run, context: Context, ground: Ground) -> Layer:
         secrets = tuple((item.id, item.target) for item in op.secrets)
         with self._at(op):
             values = tuple(_secret(context, item) for item in op.secrets)
         host = "" if op.network in ((), ("host",)) else _host(self.name)
         step = RunStep(
-            base.id, context.workdir, context.user, context.env, context.shell, op.shell, op.network, secrets, host
+            ground.id, context.workdir, context.user, context.env, context.shell, op.shell, op.network, secrets, host
         )
         process = Process(
             argv=(*context.shell, op.shell),
             cwd=context.workdir,
             user=context.user,
-            env=context.env,
+            env=_filled(context.env, self.builder.options.variables),
             network=op.network,
             secrets=tuple(SecretFile(item.target, content) for item, content in zip(op.secrets, values, strict=True)),
-            limits=self._options.limits,
+            limits=self.builder.options.limits,
             hostname=host or HOST,
-            fast_sync=self._options.fast_sync,
-            no_new_privs=self._options.no_new_privs,
+            fast_sync=self.builder.options.fast_sync,
+            no_new_privs=self.builder.options.no_new_privs,
         )
 
         def fill(draft: Draft, write: Callable[[bytes], None], cancel: Cancel) -> None:
             def failed(message: str, status: int, hint: str = "") -> StepFailed:
                 return StepFailed(message, id=step.id, status=status, log=draft.log, hint=hint)
 
-            with self._at(op), _caches(self._builder.store, op, context.user) as mounts:
+            with self._at(op), _caches(self.builder.store, op, context.user) as mounts:
                 run = replace(process, mounts=mounts)
                 try:
-                    status = self._builder.sandbox().run(run, draft.root, write, state=draft.path, cancel=cancel)
+                    status = self.builder.sandbox().run(run, draft.root, write, state=draft.path, cancel=cancel)
                 except LimitExceeded as error:
                     raise failed(error.message, 128 + 9, error.hint) from None  # it was killed
                 if status:
-                    raise failed(_failure(process.argv, status), status, _advice(op, draft.log))
+                    from obuild.failure import advice, failure
 
-        return self._make(step.id, _facts("run", op.shell, context), (base.id,), fill, secrets=values)
+                    raise failed(failure(process.argv, status), status, advice(op, draft.log))
 
-    def _copy(self, op: Copy, context: Context, base: Layer) -> Layer:
+        return self.make(step.id, _facts("run", op.shell, context), ground.parents, fill, secrets=values)
+
+    def _copy(self, op: Copy, context: Context, ground: Ground) -> Layer:
         target = _join(context.workdir, op.dst)
         into = target.endswith("/")
-        source = self._source(op, context)
+        source, below = self._source(op, context), ground.id
 
         def name(files: str) -> str:
-            return CopyStep(base.id, context.user, target, into, files).id
+            return CopyStep(below, context.user, target, into, files).id
 
         with self._at(op):
             unread, mark = source.unread(op, into=into)
@@ -324,20 +309,26 @@ class Stage:
                     else:
                         write()
 
-        return self._make(step, _facts("copy", " ".join(op.src), context), (base.id,), fill)
+        return self.make(step, _facts("copy", " ".join(op.src), context), ground.parents, fill)
 
     def _source(self, op: Copy, context: Context) -> Directory | Result:
         from obuild.source import Directory, Result  # a build without a `copy` does without
 
-        index = f"{self._builder.store.path}/index"
+        index = f"{self.builder.store.path}/index"
         match op.source:
             case FromContext():
                 return Directory(context.source, index)
             case FromBuild(name):
-                return Result(self._builder.store, context.scope[name].layer(), index)
-        raise ObuildError(f"{op.place}: this copy is part of a package build", hint="obuild opam spec says more")
+                return Result(self.builder.store, context.scope[name].layer(), index)
+            case FromPackage(_, id):
+                with self._at(op):
+                    store = self.builder.store
+                    lock = store.hold(f"{self._platform}/{id}")
+                    self._holds.append(lock)
+                    return Directory(f"{store.path}/{self._platform}/{id}/fs", index)
+        raise ObuildError(f"{op.place}: this copy is the host's")
 
-    def _make(
+    def make(
         self,
         id: str,
         facts: dict[str, Any],
@@ -350,12 +341,12 @@ class Stage:
         self.cancel.check()
         op, start = facts["op"], time.monotonic()
         layer, made = None, False
-        while layer is None or not self._keep(layer):
-            layer = self._builder.store.get(id)
+        while layer is None or not self.keep(layer):
+            layer = self.builder.store.get(id)
             if layer is None:
                 self.reporter.started(op, facts["text"])
                 try:
-                    layer, made = self._builder.make(id, parents, fill, self, secrets, facts)
+                    layer, made = self.builder.make(id, parents, fill, self, secrets, facts)
                 except StepFailed as error:
                     self.reporter.step(op, id, cached=False, status=error.status, seconds=time.monotonic() - start)
                     raise
@@ -376,12 +367,12 @@ class Stage:
             error.message = f"{op.place}: {error.message}"
             raise
         except OSError as error:
-            raise self._builder.store.explain(error, f"{op.place}: can not do this") from error
+            raise self.builder.store.explain(error, f"{op.place}: can not do this") from error
 
-    def _keep(self, layer: Layer) -> bool:
+    def keep(self, layer: Layer) -> bool:
         """Keep a layer from being pruned while this stage stands on it; False when that has happened already."""
         try:
-            lock = self._builder.store.hold(layer)
+            lock = self.builder.store.hold(layer)
         except StoreError as error:
             if not error.temporary:
                 raise
@@ -415,6 +406,20 @@ def _join(workdir: str, path: str) -> str:
     return path if path.startswith("/") else f"{workdir.rstrip('/')}/{path}"
 
 
+def _is_supply(op: Copy | Run) -> bool:
+    return isinstance(op, Copy) and isinstance(op.source, FromText | FromUrl | FromOpam)
+
+
+def _nothing(_: Draft, __: Callable[[bytes], None], ___: Cancel) -> None:
+    """All that there is to do for a layer is done by stacking others."""
+
+
+def _filled(env: tuple[tuple[str, str], ...], more: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """An environment with more variables, where it has none of that name."""
+    known = {name for name, _ in env}
+    return env + tuple(pair for pair in more if pair[0] not in known)
+
+
 def _ids(op: User) -> tuple[int, int]:
     if op.name is not None:
         raise ObuildError(f'the user "{op.name}" has no number here', hint="write (user (uid N) (gid N))")
@@ -438,36 +443,3 @@ def _facts(op: str, text: str, context: Context) -> dict[str, Any]:
     """What `layer.json` says of how the layer was made, so that a shell can be opened in the same place."""
     place = {"env": context.env, "user": context.user, "workdir": context.workdir, "shell": context.shell}
     return {"op": op, "text": text, "context": place}
-
-
-def _failure(argv: tuple[str, ...], status: int) -> str:
-    import signal
-
-    words = " ".join([f'"{_short(word)}"' for word in argv])
-    if status > 128 and status - 128 in set(signal.Signals):
-        return f"{words} failed with signal {signal.Signals(status - 128).name} (exit status {status})"
-    return f"{words} failed with exit status {status}"
-
-
-def _short(word: str) -> str:
-    """A word of a command on one line."""
-    text = " ".join(word.split())
-    return text if len(text) <= _SHORT else text[:_SHORT] + "…"
-
-
-_SHORT = 120
-
-_UNREACHED = (b"name resolution", b"ould not resolve", b"bad address", b"Network is unreachable", b"service not known")
-"""What programs say who find no network."""
-
-
-def _advice(op: Run, log: str) -> str:
-    """What a beginner may have missed, by the end of the log."""
-    with open(log, "rb") as file:
-        file.seek(max(0, os.path.getsize(log) - 4096))
-        end = file.read()
-    if not op.network and any(words in end for words in _UNREACHED):
-        return "a step has no network unless it asks for one: (run (network host) …)"
-    if b"env: " in end and b"bash" in end:
-        return "the image has no bash: (shell /bin/sh -c) before this step names another shell"
-    return ""

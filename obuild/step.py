@@ -10,16 +10,15 @@ the place of the context directory, modification times.
 
 from __future__ import annotations
 
-import hashlib
-
 from obuild import sexp
+from obuild.digest import sha256
 from obuild.value import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from obuild.sexp import Tree
 
-__all__ = ["CopyStep", "FromStep", "RunStep", "Step"]
+__all__ = ["CopyStep", "FromStep", "OpamStep", "RunStep", "StackStep", "Step", "UrlStep"]
 
 
 @value
@@ -94,8 +93,87 @@ class CopyStep:
         )
 
 
-Step = FromStep | RunStep | CopyStep
+@value
+class UrlStep:
+    """A download put on top of layer `base` at `target`: `content` is its best checksum.
+
+    `src` says whether it is unpacked, and which part of it; `into` as in `CopyStep`.
+    """
+
+    base: str
+    user: tuple[int, int]
+    target: str
+    into: bool
+    src: str
+    content: str
+
+    @property
+    def id(self) -> str:
+        """The layer's id."""
+        form = "into" if self.into else "as"
+        return _digest(
+            [
+                "url",
+                ["base", self.base],
+                ["user", *map(str, self.user)],
+                [form, self.target],
+                ["src", self.src],
+                ["content", self.content],
+            ]
+        )
+
+
+@value
+class OpamStep:
+    """What opam does to the switch at `target` in layer `base`, for `package` with its build-id `build`.
+
+    `owner` is the package layer that it is a step of: nobody else's build has the same id then.
+    """
+
+    base: str
+    user: tuple[int, int]
+    workdir: str
+    target: str
+    action: str
+    src: tuple[str, ...] = ()
+    package: str = ""
+    build: str = ""
+    owner: str = ""
+
+    @property
+    def id(self) -> str:
+        """The layer's id."""
+        form: list[Tree] = [
+            "opam",
+            self.action,
+            ["base", self.base],
+            ["user", *map(str, self.user)],
+            ["workdir", self.workdir],
+            ["target", self.target],
+            ["src", *self.src],
+        ]
+        if self.package:
+            form.append(["package", self.package, self.build])
+        if self.owner:
+            form.append(["owner", self.owner])
+        return _digest(form)
+
+
+@value
+class StackStep:
+    """The finished layers `ids` stacked on layer `base`, the lowest first."""
+
+    base: str
+    ids: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """What stands for the stack in the ids of later steps; there is a layer of it only where one is asked for."""
+        return _digest(["stack", ["base", self.base], ["layers", *self.ids]])
+
+
+Step = FromStep | RunStep | CopyStep | UrlStep | OpamStep | StackStep
 
 
 def _digest(form: Tree) -> str:
-    return hashlib.sha256(sexp.format(form).encode("utf-8", "surrogateescape")).hexdigest()
+    return sha256(sexp.format(form).encode("utf-8", "surrogateescape")).hexdigest()

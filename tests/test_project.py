@@ -19,7 +19,7 @@ LEVELS = [
     "system kernel disk digest log cancel flight sexp check layout image reference retry compress".split(),
     ["docker_engine", "op", "form", "spec", "dockerfile", "containerfile", "instruction", "step", "archive", "unpack"],
     ["store", "sandbox", "fetch", "download", "manifest", "copy", "source", "export", "opam", "clone", "switch"],
-    ["build", "stage", "plan", "platform"],
+    ["build", "stage", "plan", "platform", "base", "branch", "context", "failure", "supply", "package"],
     ["runs"],
     ["cli", "__main__"],
 ]

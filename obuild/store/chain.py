@@ -56,17 +56,21 @@ class Chain:
         if known and known.mark != _mark(self._layer(parents[0]).path):
             self._known = {}  # deleted and built again since; what it was made from too, perhaps
         stack = self._stack(parents[0])
-        below = [*stack.above, *stack.below]
-        return [*self._beside(parents[1:], MOST - len(below)), *below]
+        return [*self._beside(parents[1:], stack), *stack.above, *stack.below]
 
-    def _beside(self, parents: Sequence[str], most: int) -> list[str]:
-        """The directories of layers that do not stand on each other, the lowest first; put together if over `most`."""
+    def _beside(self, parents: Sequence[str], stack: _Stack) -> list[str]:
+        """The directories of layers that do not stand on each other, the uppermost first; put together if too many.
+
+        They stand on `stack`, and a chain may grow on them.
+        """
         found = [self._layer(name).fs for name in parents]
-        excess = max(0, len(found) - most)
-        for start in range(-(-excess // (SPAN - 1))):  # each time SPAN become one
+        excess = max(0, len(found) + len(stack.above) + len(stack.below) + SPAN - MOST)
+        groups = min(-(-excess // (SPAN - 1)), -(-len(found) // SPAN))
+        for start in range(groups):  # each time SPAN become one
             names = parents[start * SPAN : (start + 1) * SPAN]
             above = tuple(self._layer(name).fs for name in names)[::-1]
-            found[start : start + len(names)] = [self._flat(flat_name(*names), above)]
+            marks = [str(_mark(os.path.dirname(path))) for path in above]
+            found[start : start + len(names)] = [self._flat(flat_name(*names, marks=marks), above)]
         return found[::-1]
 
     def _layer(self, id: str) -> Layer:
@@ -84,16 +88,17 @@ class Chain:
             path.append((layer, parents, int(meta.get("size", 0))))
             stack = self._known.get(parents[0]) if parents else None
         for layer, parents, size in reversed(path):
-            own = (layer.fs, *(self._layer(name).fs for name in parents[:0:-1]))
-            stack = self._known[layer.id] = self._push(stack, layer, own, size)
+            if stack and len(parents) > 1:
+                stack = _Stack((), (*self._beside(parents[1:], stack), *stack.above, *stack.below), 0)
+            stack = self._known[layer.id] = self._push(stack, layer, size)
             stack.mark = _mark(layer.path)
         assert stack is not None
         return stack
 
-    def _push(self, stack: _Stack | None, layer: Layer, own: tuple[str, ...], size: int) -> _Stack:
+    def _push(self, stack: _Stack | None, layer: Layer, size: int) -> _Stack:
         if stack is None:
-            return _Stack((), own, 0)
-        above, size = own + stack.above, stack.size + size
+            return _Stack((), (layer.fs,), 0)
+        above, size = (layer.fs, *stack.above), stack.size + size
         if len(above) < SPAN:
             return _Stack(above, stack.below, size)
         if size > _LARGE and len(above) + len(stack.below) <= _TOO_MANY:
@@ -120,13 +125,18 @@ class Chain:
         return f"{target}/fs"
 
 
-def flat_name(*names: str) -> str:
-    """The file name of the directory that stands for a layer and what it stands on, or for several layers."""
+def flat_name(*names: str, marks: Sequence[str] = ()) -> str:
+    """The file name of the directory that stands for a layer and what it stands on, or for several layers.
+
+    `marks` tell those layers from others that have had their names: one of a package can be replaced.
+    """
     if len(names) == 1:
         return escape(names[0])
     import hashlib
 
-    return f"{escape(names[-1])}%g{hashlib.sha256(repr(names).encode()).hexdigest()[:16]}"  # no escape has a "%g"
+    return (
+        f"{escape(names[-1])}%g{hashlib.sha256(repr((names, marks)).encode()).hexdigest()[:16]}"  # no escape has a "%g"
+    )
 
 
 def flat_owner(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What a whole tree has that another has not: how layers of whole trees are stacked upon each other."""
+"""What a whole tree has that another has not: how layers are stacked upon each other where a tree is always whole."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ import os
 import stat
 
 from obuild.disk import Copier, copy_metadata, copy_tree, remove_tree
+from obuild.store.layer import is_partial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["stack"]
+__all__ = ["entries", "stack", "unchanged"]
 
 
 def stack(trees: Sequence[str], root: str) -> None:
     """Make in `root`, a copy of the lowest tree, the changes by which each other, the lowest first, differs from it.
 
-    All were made from the lowest. Unchanged files are known by their inode (copy) or inode and ctime (btrfs), else by
-    what `ls -l` shows, in nanoseconds.
+    All whole ones were made from the lowest. Unchanged files are known by their inode (copy) or inode and ctime
+    (btrfs), else by what `ls -l` shows, in nanoseconds. A partial one is nothing but changes.
     """
     for tree in trees[-2::-1]:
-        _Difference(tree, trees[-1], root).run()
+        if is_partial(os.path.dirname(tree)):
+            copy_tree(tree, root)
+        else:
+            _Difference(tree, trees[-1], root).run()
 
 
 class _Difference:
@@ -38,7 +42,7 @@ class _Difference:
 
     def _directory(self, path: str) -> None:
         tree, base, root = self._tree + path, self._base + path, self._root + path
-        new, old = _entries(tree), _entries(base)
+        new, old = entries(tree), entries(base)
         for name in old.keys() - new.keys():
             remove_tree(f"{root}/{name}")
         with _Directory(tree) as here, _Directory(root) as there:
@@ -46,7 +50,7 @@ class _Difference:
                 before = old.get(name)
                 if stat.S_ISDIR(info.st_mode):
                     self._subdirectory(f"{path}/{name}", before)
-                elif before is None or not _unchanged(info, before):
+                elif before is None or not unchanged(info, before):
                     self._copier.copy(here, there, name, f"{path}/{name}"[1:])
             if _shown(os.lstat(tree)) != _shown(os.lstat(base)):
                 copy_metadata(here, there)
@@ -71,12 +75,14 @@ class _Directory:
         os.close(self._fd)
 
 
-def _entries(path: str) -> dict[str, os.stat_result]:
-    with os.scandir(path) as entries:
-        return {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+def entries(path: str) -> dict[str, os.stat_result]:
+    """What is in a directory."""
+    with os.scandir(path) as found:
+        return {entry.name: entry.stat(follow_symlinks=False) for entry in found}
 
 
-def _unchanged(new: os.stat_result, old: os.stat_result) -> bool:
+def unchanged(new: os.stat_result, old: os.stat_result) -> bool:
+    """Whether a file of a tree is still as it was in the tree that was made from."""
     same_inode = new.st_ino == old.st_ino and (new.st_dev == old.st_dev or new.st_ctime_ns == old.st_ctime_ns)
     return same_inode or _shown(new) == _shown(old)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["RESERVED", "Layer", "escape", "layer_path", "list_layers", "unescape"]
+__all__ = ["RESERVED", "Layer", "escape", "is_partial", "layer_path", "list_layers", "unescape"]
 
 RESERVED = ("steps", "failed", "cache", "flat", "index", "images", "sources", "run", "runs", "tmp")
 """Directories at the top of a store that hold no layers of their own name; `steps` holds the ids without a slash."""
@@ -24,7 +24,8 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 class Layer:
     """A finished, read-only result: its id and the directory that holds `layer.json`, `build.log` and `fs`.
 
-    `fs` is what the step added (overlay) or the whole tree (btrfs, copy): `Store.view` gives the whole tree of any.
+    `fs` is what the step added (overlay; a package's layer everywhere) or the whole tree (btrfs, copy): `Store.view`
+    gives the whole tree of any.
     """
 
     id: str
@@ -76,6 +77,14 @@ class Layer:
             return ()
         except (ValueError, TypeError) as error:
             raise StoreError(f'"{self.path}/env.json" is damaged: {error}', hint="run `obuild fsck --repair`") from None
+
+
+def is_partial(path: str) -> bool:
+    """Whether the layer at `path` is that of a package: it has only what was added, in every kind of store.
+
+    Its file `paths` says so, which names everything in it.
+    """
+    return os.path.exists(f"{path}/paths")
 
 
 def layer_path(store: str, id: str) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Place = tuple[int, str]
     """A directory: the number of its layer and its path there, "" for the root, otherwise beginning with "/"."""
 
-__all__ = ["apply", "has_redirects", "squash"]
+__all__ = ["Layers", "apply", "has_redirects", "is_whiteout", "keeps", "squash", "strip"]
 
 _PREFIX = "trusted.overlay."
 _OPAQUE, _REDIRECT = _PREFIX + "opaque", _PREFIX + "redirect"
@@ -34,7 +34,7 @@ def squash(layers: Sequence[str], target: str, *, whole: bool = False, link: boo
     """
     out = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        squashing = _Squash(layers, Copier(out, keep=_kept), None if whole else "", link=link)
+        squashing = _Squash(layers, Copier(out, keep=keeps), None if whole else "", link=link)
         squashing.fill(out, [(number, "") for number in range(len(layers))], squashing.below, "")
     except RecursionError:
         raise OSError(f'directories nested too deeply below "{target}"') from None
@@ -42,9 +42,46 @@ def squash(layers: Sequence[str], target: str, *, whole: bool = False, link: boo
         os.close(out)
 
 
-class _Squash:
+class Layers:
+    """Overlay layers, the uppermost first; `below` is "" when there is something below them all, None otherwise."""
+
+    def __init__(self, layers: Sequence[str], below: str | None) -> None:
+        self.layers, self.below = layers, below
+
+    def resolve(self, places: Sequence[Place], name: str, below: str | None) -> tuple[list[Place], str | None]:
+        """The directories that `name` in the directory `places` is made of, and what shows through from below."""
+        found: list[Place] = []
+        for number, folder in places:
+            path = f"{folder}/{name}"
+            try:
+                info = os.lstat(self.layers[number] + path)
+            except FileNotFoundError:
+                continue
+            if not stat.S_ISDIR(info.st_mode):
+                return found, None
+            found.append((number, path))
+            if _attribute(self.layers[number] + path, _OPAQUE) == "y":
+                return found, None
+            redirect = _attribute(self.layers[number] + path, _REDIRECT)
+            if redirect.startswith("/"):
+                more, below = self._resolve_path(redirect, number + 1)
+                return found + more, below
+            name = redirect or name
+        return found, None if below is None else f"{below}/{name}"
+
+    def _resolve_path(self, path: str, first: int) -> tuple[list[Place], str | None]:
+        """The same for a path from the root, in the layers from the number `first` on."""
+        places = [(number, "") for number in range(first, len(self.layers))]
+        below = self.below
+        for name in path.strip("/").split("/"):
+            places, below = self.resolve(places, name, below)
+        return places, below
+
+
+class _Squash(Layers):
     def __init__(self, layers: Sequence[str], copier: Copier, below: str | None, *, link: bool) -> None:
-        self._layers, self._copier, self.below, self._link = layers, copier, below, link
+        super().__init__(layers, below)
+        self._copier, self._link = copier, link
 
     def fill(self, out: int, places: Sequence[Place], below: str | None, path: str) -> None:
         """Fill the directory `out` (`path` in the result) with what `places`, the uppermost first, mean together.
@@ -53,15 +90,15 @@ class _Squash:
         """
         found: dict[str, int] = {}
         for depth, (number, folder) in enumerate(places):
-            for name in os.listdir(self._layers[number] + folder):
+            for name in os.listdir(self.layers[number] + folder):
                 found.setdefault(name, depth)
         for name, depth in found.items():
             self._entry(out, name, places[depth:], below, f"{path}/{name}")
         number, folder = places[0]
-        source = os.open(self._layers[number] + folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        source = os.open(self.layers[number] + folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             marks = {name: os.getxattr(out, name) for name in os.listxattr(out) if name in (_OPAQUE, _REDIRECT)}
-            copy_metadata(source, out, keep=_kept)
+            copy_metadata(source, out, keep=keeps)
         finally:
             os.close(source)
         for name, text in marks.items():
@@ -69,14 +106,14 @@ class _Squash:
 
     def _entry(self, out: int, name: str, places: Sequence[Place], below: str | None, path: str) -> None:
         number, folder = places[0]
-        info = os.lstat(f"{self._layers[number]}{folder}/{name}")
-        if _is_whiteout(info):
+        info = os.lstat(f"{self.layers[number]}{folder}/{name}")
+        if is_whiteout(info):
             if below is not None:
                 os.mknod(name, stat.S_IFCHR, 0, dir_fd=out)
         elif stat.S_ISDIR(info.st_mode):
             self._directory(out, name, places, below, path)
         else:
-            here = os.open(self._layers[number] + folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            here = os.open(self.layers[number] + folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 if self._link:
                     os.link(name, name, src_dir_fd=here, dst_dir_fd=out, follow_symlinks=False)
@@ -86,7 +123,7 @@ class _Squash:
                 os.close(here)
 
     def _directory(self, out: int, name: str, places: Sequence[Place], below: str | None, path: str) -> None:
-        inside, there = self._resolve(places, name, below)
+        inside, there = self.resolve(places, name, below)
         os.mkdir(name, 0o700, dir_fd=out)
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=out)
         try:
@@ -97,35 +134,6 @@ class _Squash:
             self.fill(fd, inside, there, path)
         finally:
             os.close(fd)
-
-    def _resolve(self, places: Sequence[Place], name: str, below: str | None) -> tuple[list[Place], str | None]:
-        """The directories that `name` in the directory `places` is made of, and what shows through from below."""
-        found: list[Place] = []
-        for number, folder in places:
-            path = f"{folder}/{name}"
-            try:
-                info = os.lstat(self._layers[number] + path)
-            except FileNotFoundError:
-                continue
-            if not stat.S_ISDIR(info.st_mode):
-                return found, None
-            found.append((number, path))
-            if _attribute(self._layers[number] + path, _OPAQUE) == "y":
-                return found, None
-            redirect = _attribute(self._layers[number] + path, _REDIRECT)
-            if redirect.startswith("/"):
-                more, below = self._resolve_path(redirect, number + 1)
-                return found + more, below
-            name = redirect or name
-        return found, None if below is None else f"{below}/{name}"
-
-    def _resolve_path(self, path: str, first: int) -> tuple[list[Place], str | None]:
-        """The same for a path from the root, in the layers from the number `first` on."""
-        places = [(number, "") for number in range(first, len(self._layers))]
-        below = self.below
-        for name in path.strip("/").split("/"):
-            places, below = self._resolve(places, name, below)
-        return places, below
 
 
 def has_redirects(layer: str) -> bool:
@@ -144,7 +152,7 @@ def apply(layer: str, tree: str) -> None:
         try:
             for name in os.listdir(upper):
                 _apply(layer, tree, upper, lower, name)
-            copy_metadata(upper, lower, keep=_kept)
+            copy_metadata(upper, lower, keep=keeps)
         finally:
             os.close(lower)
     finally:
@@ -154,7 +162,7 @@ def apply(layer: str, tree: str) -> None:
 def _apply(layer: str, tree: str, upper: int, lower: int, name: str) -> None:
     info = os.stat(name, dir_fd=upper, follow_symlinks=False)
     above, below = f"{layer}/{name}", f"{tree}/{name}"
-    if _is_whiteout(info):
+    if is_whiteout(info):
         remove_tree(below)
         os.unlink(name, dir_fd=upper)
         return
@@ -165,7 +173,7 @@ def _apply(layer: str, tree: str, upper: int, lower: int, name: str) -> None:
     if stat.S_ISDIR(info.st_mode):
         _clean(above)
     else:
-        _strip(above)
+        strip(above)
     if stat.S_ISDIR(info.st_mode) or _is_directory(below):
         remove_tree(below)
     os.rename(name, name, src_dir_fd=upper, dst_dir_fd=lower)
@@ -174,22 +182,24 @@ def _apply(layer: str, tree: str, upper: int, lower: int, name: str) -> None:
 def _clean(folder: str) -> None:
     """Take what is overlayfs's own out of a directory below which there is nothing."""
     for fd, entries in walk(folder):
-        _strip(f"/proc/self/fd/{fd}/.")
+        strip(f"/proc/self/fd/{fd}/.")
         for entry in entries:
             if not entry.is_dir(follow_symlinks=False):
-                if _is_whiteout(entry.stat(follow_symlinks=False)):
+                if is_whiteout(entry.stat(follow_symlinks=False)):
                     os.unlink(entry.name, dir_fd=fd)
                 else:
-                    _strip(f"/proc/self/fd/{fd}/{entry.name}")
+                    strip(f"/proc/self/fd/{fd}/{entry.name}")
 
 
-def _strip(path: str) -> None:
+def strip(path: str) -> None:
+    """Take the marks of overlayfs off a file or directory."""
     for name in os.listxattr(path, follow_symlinks=False):
         if name in _INTERNAL:
             os.removexattr(path, name, follow_symlinks=False)
 
 
-def _kept(name: str) -> bool:
+def keeps(name: str) -> bool:
+    """Whether an extended attribute of that name is no mark of overlayfs."""
     return name not in _INTERNAL
 
 
@@ -200,7 +210,8 @@ def _attribute(path: str, name: str, *, follow: bool = False) -> str:
         return ""
 
 
-def _is_whiteout(info: os.stat_result) -> bool:
+def is_whiteout(info: os.stat_result) -> bool:
+    """Whether an entry of a layer says that the name is gone."""
     return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0
 
 

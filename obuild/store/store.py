@@ -9,18 +9,20 @@ import time
 from obuild.disk import Lock
 from obuild.errors import StoreError, nearest
 from obuild.store.layer import Layer, escape, layer_path, list_layers
-from obuild.store.scratch import Scratch, clean_up, clean_up_containers, drop_all
+from obuild.store.scratch import Scratch, Sweeper, clean_up, clean_up_containers, drop_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from typing import Any
 
     from obuild.cancel import Cancel
     from obuild.store.backend import Backend
     from obuild.store.chain import Chain
     from obuild.store.draft import Draft
     from obuild.store.fsck import Finding
+    from obuild.store.package import PackageDraft
     from obuild.store.prune import Pruned, Usage
 
 __all__ = ["Store"]
@@ -39,6 +41,7 @@ class Store:
         self.distrusted: tuple[str, ...] = ()
         """Layers that were thrown away on opening: a power cut came before they were surely on the disk."""
         self._synced = 0.0
+        self._sweeper: Sweeper | None = None
 
     # What the interpreter needs.
 
@@ -100,6 +103,38 @@ class Store:
         from obuild.store.view import writable
 
         return writable(self, layer)
+
+    def package(self, id: str, facts: Mapping[str, Any]) -> Layer | None:
+        """The package layer `id`, if its `layer.json` has all these `facts`; stamped as used now."""
+        from obuild.store.package import find
+
+        return find(self, id, facts)
+
+    def new_package(
+        self,
+        id: str,
+        facts: Mapping[str, Any],
+        *,
+        follow: Callable[[bytes], None] | None = None,
+        cancel: Cancel | None = None,
+    ) -> PackageDraft:
+        """As `new`, for a package's layer, which is gathered from its steps; one made with other `facts` gives way."""
+        from obuild.store.package import PackageDraft
+
+        return PackageDraft(self, id, facts, follow=follow, cancel=cancel)
+
+    def conflicts(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        """The paths ("usr/bin/x") that more than one of these package layers has, each with their ids."""
+        from obuild.store.package import conflicts
+
+        return conflicts(self, ids)
+
+    def base(self, platform: str) -> Layer | None:
+        """What packages are built on for a platform: the layer that its `base` links to."""
+        from obuild.store.package import base_link
+
+        name = base_link(self.path, platform)
+        return self.get(name) if name else None
 
     def failed_layer(self, id: str) -> Layer | None:
         """The tree that was kept when the step `id` failed; its `meta()` has `error` and the command's `status`."""
@@ -207,6 +242,8 @@ class Store:
         """Remove what dead processes left, containers first. Two listdirs when there is nothing."""
         if self._backend:
             self._backend.finish()
+        if self._sweeper:
+            self._sweeper.wait()
         clean_up_containers(self.path)
         if os.listdir(f"{self.path}/tmp"):
             clean_up(self.path, self.backend.drop)
@@ -222,6 +259,12 @@ class Store:
             scratch.release()
         except OSError as error:
             raise self.explain(error, f'can not remove "{paths[0]}"') from error
+
+    def sweep(self, path: str) -> None:
+        """Take what is not used by anybody out of its place; it is removed while something else goes on."""
+        if self._sweeper is None:
+            self._sweeper = Sweeper(self.path)
+        self._sweeper.take(path)
 
     def explain(self, error: OSError, what: str) -> StoreError:
         """The error to show for one of the system."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
+from obuild.store.layer import is_partial
 from obuild.store.scratch import Scratch
 
 TYPE_CHECKING = False
@@ -39,8 +40,7 @@ def _open(store: Store, layer: Layer, kind: str, make: Callable[[str, Sequence[s
     try:
         try:
             holds = [store.hold(layer), *(store.hold(parent) for parent in layer.parents)]
-            stacked = store.backend.stacked
-            path = make(scratch.path, [layer.fs, *store.lowers(layer.parents)] if stacked else [layer.fs])
+            path = _make(store, layer, scratch.path, make)
         except OSError as error:
             raise store.explain(error, f'can not open layer "{layer.id}"') from error
         yield path
@@ -49,3 +49,11 @@ def _open(store: Store, layer: Layer, kind: str, make: Callable[[str, Sequence[s
         scratch.release()
         for lock in holds:
             lock.release()
+
+
+def _make(store: Store, layer: Layer, path: str, make: Callable[[str, Sequence[str]], str]) -> str:
+    if store.backend.stacked:
+        return make(path, [layer.fs, *store.lowers(layer.parents)])
+    if is_partial(layer.path):
+        return store.backend.prepare(path, [layer.fs, *store.lowers(layer.parents)])
+    return make(path, [layer.fs])
