@@ -34,6 +34,7 @@ COMMANDS = {
     "clean": "layers",
     "fsck": "layers",
     "export": "layers",
+    "health-check": "health",
     "runs": "runs",
     "status": "runs",
     "history": "runs",

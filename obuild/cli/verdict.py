@@ -1,0 +1,114 @@
+"""What a health check says at its end: how many packages went which way, what failed, why, and how to go on."""
+
+from __future__ import annotations
+
+from obuild.cli.board import printable
+from obuild.cli.where import seconds_text
+from obuild.runs.failure import rank_failures
+from obuild.runs.outcome import DependencyFailed, Failure, NoSolution, Success
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from obuild.runs.batch import Result
+    from obuild.runs.diff import Difference, Moved
+    from obuild.runs.failure import Blocker
+    from obuild.runs.merge import Target
+    from obuild.runs.outcome import Outcome
+
+__all__ = ["counted", "difference_lines", "summary_lines"]
+
+SHOWN = 30
+"""Failures that are shown at most, those that block most packages; `obuild failures` has all of them."""
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 package`, `2 packages`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def summary_lines(result: Result) -> Iterator[str]:
+    """The end of a health check, failures last: that is what a terminal shows."""
+    outcomes = [(target, result.outcome(target)) for target in result.batch.targets]
+    unsolved = [(target, outcome) for target, outcome in outcomes if isinstance(outcome, NoSolution)]
+    yield from _unsolved(unsolved)
+    ranked = rank_failures(result.nodes, result.batch.graph)
+    for item in reversed(ranked[:SHOWN]):
+        yield from _failure(item)
+    if len(ranked) > SHOWN:
+        yield f"and {counted(len(ranked) - SHOWN, 'more failure')}: obuild failures"
+    yield _totals(result, outcomes)
+
+
+def _totals(result: Result, outcomes: Sequence[tuple[Target, Outcome]]) -> str:
+    kinds = [type(outcome) for _, outcome in outcomes]
+    found = sum(isinstance(outcome, Success) and outcome.cached for _, outcome in outcomes)
+    parts = [f"{kinds.count(Success)} ok" + (f" ({found} found)" if found else "")]
+    words = ((Failure, "failed"), (DependencyFailed, "not tried"), (NoSolution, "without solution"))
+    parts += [f"{kinds.count(kind)} {word}" for kind, word in words if kinds.count(kind)]
+    summary = result.summary
+    built = summary.packages_built - summary.packages_cached + summary.packages_failed
+    layers = f"{built} of {counted(len(result.batch.graph.builds), 'layer')} built in {seconds_text(summary.duration)}"
+    return f"{counted(len(outcomes), 'package')}: {', '.join(parts)}; {layers}; run {summary.run_id}"
+
+
+def _unsolved(found: list[tuple[Target, NoSolution]]) -> Iterator[str]:
+    if len(found) > SHOWN:
+        yield f"no solution for {len(found)} packages: obuild status"
+        return
+    for target, outcome in found:
+        yield f"no solution  {_name(target.package, target.compiler)}"
+        yield from (f"    {line}" for line in outcome.error.rstrip().splitlines())
+
+
+def _failure(item: Blocker) -> Iterator[str]:
+    node = item.node
+    waiting = f", {counted(len(item.blocks), 'package')} wait for it" if item.blocks else ""
+    yield f"FAIL  {_name(item.package, node.compiler)}  {node.outcome.category}{waiting}"
+    if node.outcome.error:
+        yield f"    {printable(node.outcome.error)}"
+    if node.layer_dir:
+        yield f"    log: {node.layer_dir}/build.log"
+    if node.replay:
+        yield f"    again: {node.replay}"
+
+
+def difference_lines(found: Difference) -> Iterator[str]:
+    """What has changed, the worst last."""
+    titles = {
+        "removed": "gone",
+        "added": "new",
+        "fixed": "fixed",
+        "newly_solvable": "newly solvable",
+        "still_failing": "still failing",
+        "newly_unsolvable": "newly without solution",
+        "newly_failing": "newly failing",
+    }
+    lists = dict(found.lists())
+    for name, title in titles.items():
+        items = lists[name]
+        if items:
+            yield f"{title} ({len(items)}):"
+            for moved in items:
+                yield from _moved(name, moved)
+
+
+def _moved(name: str, moved: Moved) -> Iterator[str]:
+    outcome = moved.node.outcome
+    word = (
+        "" if name in ("fixed", "removed", "newly_failing", "still_failing") else f"  {outcome.word.replace('_', ' ')}"
+    )
+    yield f"  {_name(moved.package, moved.compiler)}{word}"
+    if name in ("fixed", "removed") or not outcome.error:
+        return
+    yield f"      {printable(outcome.error.strip().partition(chr(10))[0])}"
+    if isinstance(outcome, Failure):
+        if moved.node.layer_dir:
+            yield f"      log: {moved.node.layer_dir}/build.log"
+        if moved.node.replay:
+            yield f"      again: {moved.node.replay}"
+
+
+def _name(package: str, compiler: str) -> str:
+    return f"{package} (OCaml {compiler})" if compiler else package

@@ -1,0 +1,185 @@
+"""Making one package of a batch: a hit in the store, or its spec compiled and built, and what came of that.
+
+A failure is the package's: its log is read for why. What the machine alone is to blame for (a full disk, no right to
+make containers) is raised and ends the batch, because every other build would meet it too.
+"""
+
+from __future__ import annotations
+
+import time
+
+from obuild.build import Builder, Context
+from obuild.errors import LimitExceeded, ObuildError, SandboxError, StepFailed, StoreError
+from obuild.log import Reporter
+from obuild.plan import compile, meta, recorded
+from obuild.plan.record import layer_id, package_layer
+from obuild.retry import retry
+from obuild.runs.classify import CATEGORIES, classify, classify_log, transient
+from obuild.runs.outcome import Failure, Success
+from obuild.value import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from obuild.build import Options
+    from obuild.cancel import Cancel
+    from obuild.opam.filter import Contents
+    from obuild.plan import PackageBuild
+    from obuild.runs.classify import Verdict
+    from obuild.runs.execute import Share
+    from obuild.runs.merge import Batch
+    from obuild.runs.outcome import Outcome
+    from obuild.sandbox import Sandbox
+    from obuild.store import Layer, Store
+
+__all__ = ["Maker"]
+
+DISK_FULL = "disk_full"
+
+
+class Maker:
+    """Makes the builds of a batch in a store: called with a key it returns the outcome.
+
+    With `trust_failures` a failure that the store remembers is the answer, and nothing is built again. `said` may be
+    set to what hears, for a key, what is being done.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        store: Store,
+        sandbox: Callable[[], Sandbox],
+        options: Options,
+        *,
+        trust_failures: bool = False,
+    ) -> None:
+        self._batch, self._store, self._sandbox, self._options = batch, store, sandbox, options
+        self._trust_failures = trust_failures
+        self.said: Callable[[str, str], None] = _nothing
+        self._variables: dict[str, Mapping[str, Contents] | None] = {}
+
+    def hit(self, key: str) -> Layer | None:
+        """The layer with this key, if there is one and it was made as it would be made now."""
+        job = self._batch.jobs[key]
+        return package_layer(self._store, job.build, job.plan)
+
+    def place(self, key: str, outcome: Outcome) -> str:
+        """The directory of what a build has left: its layer, or what is kept of a failed one; "" for neither."""
+        job = self._batch.jobs[key]
+        layer = layer_id(job.build, job.plan)
+        if outcome.word == "success":
+            return f"{self._store.path}/{layer}"
+        failed = self._store.failed_layer(layer) if outcome.word == "failure" else None
+        return failed.path if failed else ""
+
+    def known_failure(self, key: str) -> Failure | None:
+        """The failure of this very build that the store remembers."""
+        job = self._batch.jobs[key]
+        layer = self._store.failed_layer(layer_id(job.build, job.plan))
+        if layer is None:
+            return None
+        facts = layer.meta()
+        found = classify_log(layer.log, status=int(facts.get("status") or 1), said=str(facts.get("error", "")))
+        return Failure(str(job.build.package), key, found.category, found.line, cached=True)
+
+    def __call__(self, key: str, share: Share, cancel: Cancel) -> Outcome:
+        """Make the build `key` with its share of the machine. Raises what is no fault of the package."""
+        package = str(self._batch.jobs[key].build.package)
+        if self.hit(key):
+            return Success(package, key, cached=True)
+        known = self.known_failure(key) if self._trust_failures else None
+        if known:
+            return known
+        start = time.monotonic()
+
+        def attempt() -> Outcome:
+            outcome = self._attempt(key, share, cancel)
+            if isinstance(outcome, Failure) and transient(outcome.category):
+                raise _Passing(outcome)
+            return outcome
+
+        try:
+            outcome = retry(attempt, note=lambda text: self.said(key, text), cancel=cancel)
+        except _Passing as error:
+            outcome = error.failure
+        return replace(outcome, seconds=round(time.monotonic() - start, 3))
+
+    def _attempt(self, key: str, share: Share, cancel: Cancel) -> Outcome:
+        job = self._batch.jobs[key]
+        name, package = layer_id(job.build, job.plan), str(job.build.package)
+        try:
+            spec = compile(job.build, job.plan, self._recorded(key))
+            self._builder(share).build(
+                spec,
+                Context(source="/var/empty"),
+                id=name,
+                meta=meta(job.build, job.plan),
+                reporter=_Steps(lambda text: self.said(key, text)),
+                cancel=cancel,
+            )
+            return Success(package, key)
+        except ObuildError as error:
+            verdict = self._verdict(name, error)
+            if verdict.category == DISK_FULL:
+                hint = "make room with `obuild prune` and start again: what is built is kept"
+                raise StoreError(f'no space left on the disk, in the build of "{package}"', hint=hint) from error
+            return Failure(package, key, verdict.category, verdict.line)
+
+    def _verdict(self, name: str, error: ObuildError) -> Verdict:
+        """Why a build failed; raises an error again that is no fault of the package."""
+        match error:
+            case StepFailed():
+                layer = self._store.failed_layer(name)
+                log = layer.log if layer else error.log
+                return classify_log(log, status=error.status, said="")
+            case LimitExceeded():
+                layer = self._store.failed_layer(name)
+                return classify_log(layer.log if layer else "", said=str(error))
+            case _ if error.exit_code == 130 or isinstance(error, StoreError | SandboxError):
+                raise error
+        verdict = classify(b"", said=str(error))
+        if error.temporary:
+            return replace(verdict, category="transient_failure")
+        return verdict
+
+    def _builder(self, share: Share) -> Builder:
+        limits = replace(self._options.limits, memory=share.memory) if share.memory else self._options.limits
+        variables = (("OBUILD_JOBS", str(share.jobs)),)
+        return Builder(self._store, self._sandbox, replace(self._options, limits=limits, variables=variables))
+
+    def _recorded(self, key: str) -> Callable[[PackageBuild], Mapping[str, Contents] | None]:
+        read = recorded(self._store, self._batch.jobs[key].plan)
+
+        def variables(build: PackageBuild) -> Mapping[str, Contents] | None:
+            found = self._variables.get(build.key)
+            if found is None:
+                found = self._variables[build.key] = read(build)
+            return found
+
+        return variables
+
+
+def _nothing(_: str, __: str) -> None:
+    pass
+
+
+class _Passing(ObuildError):
+    """A failure that may pass when it is tried again."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(f"{CATEGORIES[failure.category].about}: {failure.error}", temporary=True)
+        self.failure = failure
+
+
+class _Steps(Reporter):
+    """Passes on which step runs."""
+
+    def __init__(self, said: Callable[[str], None]) -> None:
+        self._said = said
+
+    def started(self, op: str, text: str) -> None:
+        self._said(" ".join(text.split()))
+
+    def note(self, text: str) -> None:
+        self._said(text)

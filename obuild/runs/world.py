@@ -1,0 +1,144 @@
+"""Repositories on one platform: what is in them, what each package comes to, what has to be built for it."""
+
+from __future__ import annotations
+
+from obuild.errors import OpamError
+from obuild.opam.buildid import Rules as IdRules
+from obuild.opam.cache import Cache
+from obuild.opam.effective import parse_level, usual_width
+from obuild.opam.memory import HashMemory
+from obuild.opam.solver import Memory, Rules, Solution, everything, fingerprints, open_solver, solve_all, variable_table
+from obuild.plan import PREFIX, Definitions, plan
+from obuild.runs.merge import Target
+from obuild.value import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import TypeAlias
+
+    from obuild.opam.package import Package
+    from obuild.opam.repo import Overlay
+    from obuild.opam.solver import FactReader, NoSolution, Pin, Request, Solver
+    from obuild.opam.source import Source
+    from obuild.plan import Patch, Plan
+    from obuild.platform import Base
+
+    Progress: TypeAlias = Callable[[int, int], None]
+    Content: TypeAlias = Callable[[Package, Source], str]
+
+__all__ = ["Terms", "World"]
+
+
+@value
+class Terms:
+    """How packages are solved and built.
+
+    `compilers` are tried each by itself, None stands for whichever the solver chooses. `variables` replace those of the
+    platform; `pins` are the user's own packages by name, `patches` those for packages, by `name` or `name.version`.
+    `opam_version` is the opam that packages see. What can not be moved is installed at `prefix`.
+    """
+
+    compilers: tuple[Package | None, ...] = (None,)
+    with_test: bool = False
+    with_doc: bool = False
+    prefer_oldest: bool = False
+    day10: bool = False
+    opam_version: str = "2.5.2"
+    variables: tuple[tuple[str, str | bool], ...] = ()
+    pins: Mapping[str, Pin] = {}
+    patches: Mapping[str, Sequence[Patch]] = {}
+    prefix: str = PREFIX
+
+
+class World:
+    """The packages of `repository` on the platform `base`. `cache` is a directory for what is worth keeping, or ""."""
+
+    def __init__(
+        self, repository: Overlay, base: Base, terms: Terms, *, cache: str, content: Content | None = None
+    ) -> None:
+        self.repository, self.base, self.terms = repository, base, terms
+        self._cache, self._content = cache, content
+        self._solvers: dict[Package | None, tuple[Solver, FactReader]] = {}
+        level = parse_level(terms.opam_version)
+        self._level, self._width = level, usual_width(level)
+        self._definitions = Definitions(repository, terms.pins, level)
+        self._hash = HashMemory(Cache(cache), level=level, width=self._width)
+
+    def solver(self, compiler: Package | None) -> Solver:
+        """The solver with one of the compilers."""
+        if compiler not in self._solvers:
+            terms = self.terms
+            rules = Rules(
+                self._variables(compiler), compiler, terms.with_test, terms.with_doc, terms.prefer_oldest, terms.day10
+            )
+            self._solvers[compiler] = open_solver(self.repository, rules, cache=self._cache, pins=terms.pins)
+        return self._solvers[compiler][0]
+
+    def _variables(self, compiler: Package | None) -> tuple[tuple[str, str | bool], ...]:
+        given = (*self.base.variables.items(), *self.terms.variables)
+        return variable_table(self.base.platform, compiler, opam_version=self.terms.opam_version, given=given)
+
+    def everything(self, compiler: Package | None, *, all_versions: bool) -> tuple[Request, ...]:
+        """A request for the newest version of all that is available with a compiler, or for each version."""
+        return everything(self.solver(compiler).universe, all_versions=all_versions)
+
+    def answers(
+        self, requests: Sequence[Request], compiler: Package | None, *, processes: int, progress: Progress | None = None
+    ) -> Iterator[Solution | NoSolution]:
+        """The answers to requests with one of the compilers. Raises `UsageError` for packages that do not exist."""
+        solver = self.solver(compiler)
+        solver.check(requests)
+        memory = None
+        if len(requests) > 1:
+            memory = Memory(self._cache, solver.universe.rules, fingerprints(self.repository, solver.universe))
+        yield from solve_all(solver, requests, memory=memory, report="short", processes=processes, progress=progress)
+        if memory:
+            memory.save()
+
+    def case(self, answer: Solution | NoSolution, compiler: Package | None) -> tuple[Target, Plan | None]:
+        """What was asked for with its plan; a definition that makes one impossible counts as no solution."""
+        version = compiler.version if compiler else ""
+        name = self._name(answer, compiler)
+        if not isinstance(answer, Solution):
+            return Target(name, version, error=answer.report), None
+        try:
+            made = self._plan(answer, compiler)
+        except OpamError as error:
+            return Target(name, version, error=str(error)), None
+        return Target(name, version, made.targets[0]), made
+
+    def _name(self, answer: Solution | NoSolution, compiler: Package | None) -> str:
+        """The package that was asked for; where no version was, the one chosen, or else the newest there is."""
+        name, version = answer.request.wanted[0]
+        if isinstance(answer, Solution):
+            return str(next(package for package in answer.packages if package.name == name))
+        universe = self.solver(compiler).universe
+        newest = [*universe.available(name), *universe.packages.get(name, ())[::-1], "dev"]
+        return f"{name}.{version or newest[0]}"
+
+    def _plan(self, solution: Solution, compiler: Package | None) -> Plan:
+        rules = IdRules(self._level, self._width, dict(self._variables(compiler)))
+        return plan(
+            solution,
+            self._definitions,
+            self.base,
+            rules=rules,
+            with_test=self.terms.with_test,
+            with_doc=self.terms.with_doc,
+            patches=self.terms.patches,
+            prefix=self.terms.prefix,
+            content=self._content,
+            hash=self._hash,
+        )
+
+    @property
+    def unreadable(self) -> tuple[OpamError, ...]:
+        """Definitions that were left out because they can not be read."""
+        return tuple([error for _, reader in self._solvers.values() for error in reader.unreadable.values()])
+
+    def save(self) -> None:
+        """Keep what was worked out for the next time."""
+        self._hash.save()
+        for _, reader in self._solvers.values():
+            reader.save()
