@@ -40,6 +40,7 @@ def build_platform(
     say what it is.
     """
     spec = recipe.spec()
+    _check_base(builder, spec)
     context = Context(source=os.path.dirname(recipe.path))
     try:
         layer = builder.build(spec, context, reporter=reporter, cancel=cancel)
@@ -69,6 +70,13 @@ def build_platform(
         _check(base)
         _publish(store, base)
     return base
+
+
+def _check_base(builder: Builder, spec: Spec) -> None:
+    """Refuse what would take itself as its base the next time."""
+    if spec.base not in builder.options.images and os.path.islink(f"{builder.store.path}/{spec.base}/base"):
+        hint = "begin it with (from IMAGE), as the recipe of that platform does"
+        raise UsageError(f'{spec.place}: a platform can not be made from the platform "{spec.base}"', hint=hint)
 
 
 def _env(store: Store, layer: Layer, spec: Spec) -> tuple[tuple[str, str], ...]:

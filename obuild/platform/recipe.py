@@ -73,7 +73,8 @@ def suite_of(base: str) -> str:
     suite = SUITES.get(base)
     if suite is None:
         raise UsageError(f'"{base}" can not be made from packages', hint=f"only {', '.join(SUITES)} can")
-    return f"debootstrap:{suite}"
+    # Half of what opam's packages ask for is in Ubuntu's universe, which its images know too.
+    return f"debootstrap:{suite}" + ("?components=main,universe" if base.startswith("ubuntu:") else "")
 
 
 def _folder() -> str:
