@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 
 from obuild.errors import FetchError, UsageError
-from obuild.value import value
+from obuild.value import replace, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-__all__ = ["PLAIN", "Image", "format_config", "host_platform", "parse_config", "parse_platform"]
+    from obuild.store import Layer, Store
+
+__all__ = ["PLAIN", "Image", "describe", "format_config", "host_platform", "parse_config", "parse_platform"]
 
 MACHINES = {
     "x86_64": "amd64",
@@ -91,6 +93,31 @@ def format_config(image: Image, layers: Iterable[str], *, created: str = "") -> 
     config["config"] = {name: item for name, item in inner.items() if item}
     config["rootfs"] = {"type": "layers", "diff_ids": list(layers)}
     return {name: item for name, item in config.items() if item or name == "config"}
+
+
+def describe(store: Store, layer: Layer) -> Image:
+    """The image that a layer is: what its last step had, and for the rest what its base says of itself.
+
+    User and directory are those of the last step, as that has run with them; a base alone keeps its own.
+    """
+    place = layer.meta().get("context", {})
+    base = layer
+    while "config" not in base.meta():
+        below = store.get(base.meta()["parents"][0]) if base.meta()["parents"] else None
+        if below is None:
+            break
+        base = below
+    found = base.meta()
+    image = parse_config(found.get("config", {}), found.get("image", ""))
+    if base.id == layer.id:
+        return replace(image, env=layer.env())
+    uid, gid = place.get("user", (0, 0))
+    return replace(
+        image,
+        env=tuple((name, text) for name, text in place.get("env", ())),
+        user="" if (uid, gid) == (0, 0) else f"{uid}:{gid}",
+        workdir=place.get("workdir", "/"),
+    )
 
 
 def host_platform() -> str:

@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import alive, soon
@@ -18,6 +19,10 @@ from house import PROGRAM, Gate, House, sh, stage, stop
 
 from obuild import __version__, cli
 from obuild.cli.option import Command
+from obuild.docker_engine import open_engine
+from obuild.export import export
+from obuild.image import Image, parse_config
+from obuild.value import replace
 
 
 @pytest.fixture
@@ -377,6 +382,79 @@ def test_an_exported_image_keeps_environment_user_and_directory(house: House) ->
     ask = f'((from oci:{house.folder}/image) (shell /bin/sh -c) (run (shell "echo $K $PATH")))'
     done = house.run("build", "-f", house.file(ask))
     assert "\nv /usr/local/sbin:" in done.stdout, done.stderr
+
+
+def test_an_exported_image_keeps_what_its_base_says_of_itself(house: House) -> None:
+    said = Image(
+        env=(("A", "1"),),
+        cmd=("serve", "--all"),
+        entrypoint=("/bin/sh",),
+        labels=(("team", "x"), ("version", "3")),
+        user="7",
+        workdir="/srv",
+        platform="linux/arm64",
+    )
+    export(str(house.base), said, f"{house.folder}/image", "oci")
+    name = f"oci:{house.folder}/image"
+    (out := house.folder / "out").mkdir()
+    words = ["--platform", "arm64", "--format", "oci", "-o"]
+    first = house.run("build", "-f", house.file(f"((from {name}))"), *words, out / "1")
+    assert first.returncode == 0, first.stderr
+    assert replace(image_in(out / "1"), digest="") == said
+    text = f"((from {name}) (shell /bin/sh -c) (user (uid 5) (gid 6)) (env B 2) {sh('true')} {sh('true')})"
+    second = house.run("build", "-f", house.file(text), *words, out / "2")
+    assert second.returncode == 0, second.stderr
+    kept = replace(said, env=(("B", "2"), ("A", "1")), user="5:6", workdir="/")
+    assert replace(image_in(out / "2"), digest="") == kept
+
+
+def image_in(layout: Path) -> Image:
+    """What the only image of a layout says of itself."""
+
+    def blob(found: dict[str, Any]) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((layout / "blobs/sha256" / found["digest"][7:]).read_text())
+        return content
+
+    (entry,) = json.loads((layout / "index.json").read_text())["manifests"]
+    return parse_config(blob(blob(entry)["config"]), "")
+
+
+def test_results_go_into_an_engine(house: House, docker_engine: str) -> None:
+    env = {"DOCKER_HOST": docker_engine}
+    done = house.run("build", "-f", house.file(HELLO), "--load", "-t", "team/built:v1", env=env)
+    assert done.returncode == 0, done.stderr
+    assert '---> loaded as "team/built:v1"\n' in done.stdout
+    layer = done.stdout.split('"')[-2]
+    again = house.run("export", layer, "--load", "--tag", "team/exported", env=env)
+    assert (again.returncode, again.stderr) == (0, "")
+    engine = open_engine(docker_engine)
+    assert engine is not None
+    for name in ("team/built:v1", "team/exported:latest"):
+        image = engine.image(name)
+        assert image is not None
+        assert f"{image.digest}\n" == again.stdout
+        assert (dict(image.env)["K"], image.user, image.workdir) == ("v", "5:6", "/w")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "export to where?"),
+        (("--load", "-o", "x"), "export to where?"),
+        (("--load", "-t", "UPPER"), "UPPER"),
+        (("--load", "-t", f"a@sha256:{'0' * 64}"), "an image can not be given the digest"),
+    ],
+)
+def test_an_export_to_nowhere(house: House, words: tuple[str, ...], message: str) -> None:
+    done = house.run("export", built(house), *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+def test_loading_without_an_engine(house: House) -> None:
+    done = house.run("export", built(house), "--load", env={"DOCKER_HOST": "none"})
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "no Docker engine answers" in done.stderr
 
 
 def test_healthcheck(house: House) -> None:

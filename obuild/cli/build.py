@@ -70,21 +70,20 @@ BUILD = (
     Option(("--discard-failed",), "Do not keep the file system of a step that fails.", None),
     Option(("-o", "--output"), "Also write the result to DEST.", metavar="DEST"),
     Option(("--format",), "How to write it.", default="dir", choices=("dir", "tar", "oci", "docker")),
+    Option(("--load",), "Also give the result to the Docker engine, as an image.", None),
+    Option(("-t", "--tag"), "What the image is called: NAME or NAME:TAG.", default="", metavar="NAME"),
     Option(("--progress",), "How to show it.", default="auto", choices=("auto", "plain", "live", "json")),
     Option(("--color",), "Whether to use colours.", default="auto", choices=("auto", "always", "never")),
 )
 
 
-def build(*, directory: str, file: str, output: str | None, format: str, **given: Any) -> int:
+def build(*, directory: str, file: str, **given: Any) -> int:
     """Build a spec and print the id of its last layer."""
     cancel = on_signals()
     reporter = _reporter(given["progress"], given["color"], cancel)
     try:
-        store, layer = _build(directory, file, given, reporter, cancel, (output, format))
-        if output:
-            from obuild.cli.layers import write_layer
-
-            write_layer(store, layer, format, output, cancel)
+        store, layer = _build(directory, file, given, reporter, cancel)
+        _hand_over(store, layer, given, reporter, cancel)
     except ObuildError as error:
         reporter.close()
         if cancel.reason == NOBODY:
@@ -96,6 +95,8 @@ def build(*, directory: str, file: str, output: str | None, format: str, **given
         facts = {name: getattr(error, name, "") for name in ("hint", "tail", "log", "look")}
         reporter.event("error", message=str(error), **facts)
         return error.exit_code
+    if cancel.reason == NOBODY:
+        raise BrokenPipeError
     if isinstance(reporter, Json):
         reporter.event("result", id=layer.id)
     else:
@@ -110,16 +111,19 @@ def _build(
     given: dict[str, Any],
     reporter: Reporter,
     cancel: Cancel,
-    output: tuple[str | None, str],
 ) -> tuple[Store, Layer]:
     """The store and the layer; what can be refused without building is refused first."""
     spec = language.parse(read_text(file), shown(file))
     if not os.path.isdir(directory):
         raise UsageError(f'"{directory}" is not a directory', hint="the last argument is what (copy …) reads from")
-    if output[0]:
+    if given["output"]:
         from obuild.export import check
 
-        check(output[0], output[1])
+        check(given["output"], given["format"])
+    if given["tag"]:
+        from obuild.cli.layers import check_tag
+
+        check_tag(given["tag"])
     secrets = {name: _secret(path) for name, path in given["secret"]}
     store = open_named_store(given["store"])
     builder = Builder(store, lambda: named_sandbox(given["sandbox"], store), _options(given))
@@ -130,6 +134,19 @@ def _build(
         error.tail, error.look = _tail(error.log), _look(error, store)
         error.log = error.log if os.path.exists(error.log) else ""
         raise
+
+
+def _hand_over(store: Store, layer: Layer, given: dict[str, Any], reporter: Reporter, cancel: Cancel) -> None:
+    """Write the result where it was asked for, and load it into an engine."""
+    if given["output"]:
+        from obuild.cli.layers import write_layer
+
+        write_layer(store, layer, given["format"], given["output"], cancel, tag=given["tag"])
+    if given["load"]:
+        from obuild.cli.layers import load_layer
+
+        digest = load_layer(store, layer, given["tag"], cancel)
+        reporter.note(f'---> loaded as "{given["tag"] or digest}"')
 
 
 def _options(given: dict[str, Any]) -> Options:

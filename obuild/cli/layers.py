@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from obuild.store import Layer, Store
     from obuild.store.prune import Pruned
 
-__all__ = ["COMMANDS", "write_layer"]
+__all__ = ["COMMANDS", "check_tag", "load_layer", "write_layer"]
 
 
 def ls(*, store: str, json: bool, failed: bool) -> int:
@@ -136,27 +136,48 @@ def fsck(*, store: str, repair: bool, json: bool) -> int:
     return 1 if left else 0
 
 
-def export(*, store: str, layer: str, format: str, output: str) -> int:
-    """Write the whole tree of a layer somewhere else."""
+def export(*, store: str, layer: str, format: str, output: str | None, load: bool, tag: str) -> int:
+    """Write the whole tree of a layer somewhere else, or give it to a Docker engine."""
+    if bool(output) == load:
+        raise UsageError("export to where?", hint="-o DEST writes it, --load gives it to the Docker engine")
+    check_tag(tag)
     opened = open_named_store(store)
-    write_layer(opened, find_layer(opened, layer), format, output)
+    found = find_layer(opened, layer)
+    if output:
+        write_layer(opened, found, format, output, tag=tag)
+    else:
+        print(load_layer(opened, found, tag))
     return 0
 
 
-def write_layer(store: Store, layer: Layer, format: str, output: str, cancel: Cancel | None = None) -> None:
-    """Write a layer's whole tree, with the environment, user and directory that its last step had."""
+def write_layer(
+    store: Store, layer: Layer, format: str, output: str, cancel: Cancel | None = None, *, tag: str = ""
+) -> None:
+    """Write a layer's whole tree, with what its base and its last step say of it as an image."""
     from obuild.export import export
-    from obuild.image import Image
+    from obuild.image import describe
 
-    place = layer.meta().get("context", {})
-    uid, gid = place.get("user", (0, 0))
-    image = Image(
-        env=layer.env() or tuple((name, text) for name, text in place.get("env", ())),
-        user="" if (uid, gid) == (0, 0) else f"{uid}:{gid}",
-        workdir=place.get("workdir", "/"),
-    )
+    image = describe(store, layer)
     with store.view(layer) as tree:
-        export(tree, image, output, format, cancel=cancel)
+        export(tree, image, output, format, name=tag, cancel=cancel)
+
+
+def load_layer(store: Store, layer: Layer, tag: str, cancel: Cancel | None = None) -> str:
+    """Give a layer to the Docker engine as the image `tag`; the image's digest."""
+    from obuild.export import load
+    from obuild.image import describe
+
+    image = describe(store, layer)
+    with store.view(layer) as tree:
+        return load(tree, image, tag, engine=os.environ.get("DOCKER_HOST", ""), cancel=cancel)
+
+
+def check_tag(tag: str) -> None:
+    """Raise `UsageError` when an image can not be called `tag`: a build asks before it begins."""
+    from obuild.reference import parse_reference
+
+    if tag and parse_reference(tag).digest:
+        raise UsageError(f'an image can not be given the digest in "{tag}"', hint="write NAME or NAME:TAG")
 
 
 def _sum(pruned: Sequence[Pruned]) -> str:
@@ -205,11 +226,13 @@ COMMANDS = {
     "fsck": Command(fsck, "Look for damage.", (STORE, Option(("--repair",), "Put it right.", None), JSON)),
     "export": Command(
         export,
-        "Write the tree of a layer as a directory, a tar, an OCI layout or a Docker archive.",
+        "Write the tree of a layer as a directory, a tar, an OCI layout or a Docker archive, or load it into Docker.",
         (
             STORE,
             Option(("--format",), "What to write.", default="dir", choices=("dir", "tar", "oci", "docker")),
-            Option(("-o", "--output"), "Where to; - is standard output for tar.", required=True, metavar="DEST"),
+            Option(("-o", "--output"), "Where to; - is standard output for tar and docker.", metavar="DEST"),
+            Option(("--load",), "Give it to the Docker engine, as an image.", None),
+            Option(("-t", "--tag"), "What the image is called: NAME or NAME:TAG.", default="", metavar="NAME"),
         ),
         (Argument("layer"),),
     ),
