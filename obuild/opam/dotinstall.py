@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from obuild.errors import Problem
     from obuild.opam.syntax import File, Item, Value
 
-__all__ = ["KEPT", "SECTIONS", "DotInstall", "Entry", "destination", "format_install", "parse_install"]
+__all__ = ["KEPT", "SECTIONS", "DotInstall", "Entry", "destination", "folder", "format_install", "parse_install"]
 
 KEPT = 1 << 24
 """Bytes of the largest file that a package may leave for opam."""
@@ -53,10 +53,10 @@ _MAN = re.compile(r"\.([1-8])[^.]*\Z").search
 
 @value
 class Entry:
-    """A file of the build directory, and its name below the section's directory; "" is its own name."""
+    """A file of the build directory, and its name below the section's directory; None is its own name."""
 
     source: str
-    target: str = ""
+    target: str | None = None
     optional: bool = False
 
 
@@ -103,9 +103,9 @@ def _read_item(item: Item, sections: dict[str, tuple[Entry, ...]]) -> None:
         return
     if name in sections:
         raise WrongShape(f'the field "{name}" is there twice', item)
-    read = _read_misc if name == "misc" else _read_entry
+    read = _read_absolute if name == "misc" else _read_relative
     sections[name] = tuple([read(each) for each in elements(contents, 1)])
-    if name == "man" and not all(entry.target or _MAN(_page(entry.source)) for entry in sections["man"]):
+    if name == "man" and not all(entry.target is not None or _MAN(_page(entry.source)) for entry in sections["man"]):
         del sections["man"]
         raise WrongShape(_NO_MAN, contents)
 
@@ -115,13 +115,19 @@ def _read_entry(value: Value) -> Entry:
     if len(values) > 1:
         raise WrongShape("expected one name", value)
     text = read_text(source)
-    target = read_text(values[0]) if values else ""
-    return Entry(text.removeprefix("?"), target, text.startswith("?"))
+    return Entry(text.removeprefix("?"), read_text(values[0]) if values else None, text.startswith("?"))
 
 
-def _read_misc(value: Value) -> Entry:
+def _read_relative(value: Value) -> Entry:
     entry = _read_entry(value)
-    if not entry.target.startswith("/"):
+    if entry.target and entry.target.startswith("/"):
+        raise WrongShape(f'"{entry.target}" is an absolute file name', value)
+    return entry
+
+
+def _read_absolute(value: Value) -> Entry:
+    entry = _read_entry(value)
+    if not (entry.target and entry.target.startswith("/")):
         raise WrongShape("expected an absolute file name", value)
     return entry
 
@@ -132,12 +138,16 @@ def _page(source: str) -> str:
 
 def destination(section: str, entry: Entry, name: str) -> str:
     """Where an entry of package `name` goes, below the prefix and without any `..`; absolute for `misc`."""
-    if section == "misc":
-        return posixpath.normpath(entry.target)
-    own = entry.target or posixpath.basename(entry.source)
-    page = _MAN(_page(entry.source)) if section == "man" and not entry.target else None
-    folder = SECTIONS[section][0].format(name=name) + (f"/man{page[1]}" if page else "")
-    return posixpath.normpath(f"{folder}/{own}")
+    if entry.target is not None:
+        return posixpath.normpath(posixpath.join(folder(section, name), entry.target))
+    page = _MAN(_page(entry.source)) if section == "man" else None
+    own = posixpath.basename(entry.source)
+    return posixpath.normpath(f"{folder(section, name)}/{f'man{page[1]}/' if page else ''}{own}")
+
+
+def folder(section: str, name: str) -> str:
+    """The directory of a section for package `name`, below the prefix; "" for `misc`."""
+    return SECTIONS[section][0].format(name=name) if section in SECTIONS else ""
 
 
 def format_install(install: DotInstall) -> str:
@@ -151,7 +161,7 @@ def format_install(install: DotInstall) -> str:
 
 
 def _written(entry: Entry) -> Value:
-    return with_option("?" * entry.optional + entry.source, (entry.target,) if entry.target else ())
+    return with_option("?" * entry.optional + entry.source, () if entry.target is None else (entry.target,))
 
 
 def _text(items: File) -> str:

@@ -3,11 +3,11 @@
 An update is `(variable, operator, text, comment)`. The operators work on lists separated by colons:
 
     =   replaces              =+=  puts in the place where an earlier one was put, in front at first
-    +=  puts in front         :=   the same, but an empty element at the end (or front) stays one
-    =+  puts at the end       =:   the same at the end
+    +=  puts in front         :=   puts in front, and an empty element behind when there was nothing
+    =+  puts at the end       =:   puts at the end, and an empty element in front when there was nothing
 
-An empty element in `MANPATH` means the system's own directories: that is what the last two are for. Order and operators
-are those of opam 2.1 and 2.3, seen in both.
+An empty element in `MANPATH` means the system's own directories: that is what the last two are for. An empty text adds
+nothing. Order and operators are those of opam 2.3; 2.1 puts into other places around empty elements.
 """
 
 from __future__ import annotations
@@ -90,8 +90,9 @@ def apply(updates: Iterable[Update], base: Iterable[tuple[str, str]]) -> tuple[t
     before = dict(base)
     found: dict[str, Zipper] = {}
     for name, op, text, _ in updates:
-        zipper = found.get(name) or ([], before[name].split(":") if before.get(name) else [])
-        found[name] = _update(op, text, zipper)
+        if text or op == "=":
+            zipper = found.get(name) or ([], before[name].split(":") if before.get(name) else [])
+            found[name] = _update(op, text, zipper)
     return tuple([(name, ":".join([*front, *back])) for name, (front, back) in found.items()])
 
 
@@ -99,25 +100,21 @@ def _update(op: str, text: str, zipper: Zipper) -> Zipper:
     """What an operator makes of a list that is cut in two, and where it is cut then: what `=+=` asks for."""
     front, back = zipper
     whole = [*front, *back]
+    if not any(whole):
+        whole = whole[1:]
     match op:
         case "=":
             return [], [text]
         case "+=":
             return [], [text, *whole]
         case "=+":
-            return whole, [text]
+            return (whole, [text]) if any(whole) else ([], [*whole, text])
         case "=+=":
             return front, [text, *back]
-        case ":=" if whole in ([], [""]):
-            return [], [text, ""]
         case ":=":
-            return [], ["", text, *whole[1:]] if whole[0] == "" else [text, *whole]
-        case "=:" if whole in ([], [""]):
-            return [], ["", text]
-        case "=:" if whole[-1] == "":
-            return ["", *whole[:-1]], [text]
+            return [], [text, *(whole or [""])]
         case "=:":
-            return whole, [text]
+            return [], [*(whole or [""]), text]
     raise AssertionError(op)
 
 

@@ -45,7 +45,7 @@ def act(
     from obuild.switch.inventory import Scene
     from obuild.switch.tree import raw
 
-    target, workdir = raw(target), raw(workdir)
+    target, workdir = raw(target).rstrip("/"), raw(workdir).rstrip("/")
     with Scene(root, user, write, ids, variables) as scene:
         if action == "switch":
             from obuild.switch.creation import make_switch

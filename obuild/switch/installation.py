@@ -8,11 +8,11 @@ import stat
 from obuild.errors import ObuildError, OpamError
 from obuild.opam.changes import Change, digest, format_changes
 from obuild.opam.dotconfig import DotConfig, format_config, parse_config
-from obuild.opam.dotinstall import SECTIONS, DotInstall, destination, format_install, parse_install
+from obuild.opam.dotinstall import DotInstall, format_install, parse_install
 from obuild.opam.opamfile import commands
 from obuild.opam.package import parse_package
 from obuild.opam.variable import build_id_of, package_lookup
-from obuild.switch.placing import check, place
+from obuild.switch.placing import place, placements
 from obuild.switch.scan import changed_since, owners
 from obuild.switch.tree import shown
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from obuild.opam.package import Package
     from obuild.switch.inventory import Inventory, Scene
+    from obuild.switch.placing import Placement
 
 __all__ = ["install"]
 
@@ -53,10 +54,9 @@ class _Installation:
         wanted, config = self._read_install(), self._read_config()
         if wanted:
             self._keep(f"install/{name}.install", format_install(wanted))
-        listed = self._listed(wanted, config)
-        before = {path: self._state(path) for path in listed}
-        check(self._tree, self._package, wanted, self._build, self._prefix)
-        place(self._tree, self._package, wanted, self._build, self._prefix)
+        found = placements(self._tree, wanted, name, self._build, self._prefix)
+        before = {path: self._state(path) for path in self._watched(found, config)}
+        place(self._tree, found)
         if config is not None:
             self._keep(f"config/{name}.config", format_config(config))
         changes = self._scanned() if scripted else self._compared(before)
@@ -67,6 +67,8 @@ class _Installation:
     def _has_commands(self) -> bool:
         """Whether opam ran `install:` commands: it then looks at the whole prefix."""
         file = self._inventory.file(self._package)
+        if not file.values("install"):
+            return False
         local = {"with-test": "test" in self._id.partition("+")[2], "with-doc": "doc" in self._id.partition("+")[2]}
         lookup = package_lookup(
             self._package,
@@ -109,17 +111,18 @@ class _Installation:
             self._messages.append(message)
             self._scene.say(f"warning: left out as by opam: {message}")
 
-    def _listed(self, wanted: DotInstall, config: DotConfig | None) -> list[str]:
-        """The paths that opam watches when there are no commands: a section's directory only if it is not there."""
-        name = self._package.name
-        paths = [f".opam-switch/config/{name}.config"] if config is not None else []
-        for section, (folder, _) in SECTIONS.items():
-            entries = wanted.sections.get(section, ())
-            own = folder.format(name=name)
-            if entries and not self._tree.state(self._prefix + f"/{own}".encode("latin-1")):
-                paths.append(own)
-            paths += [destination(section, entry, name) for entry in entries]
-        return paths
+    def _watched(self, found: list[Placement], config: DotConfig | None) -> list[str]:
+        """The paths below the prefix that opam watches when there are no commands, with the directories above them."""
+        home = self._tree.resolve(self._prefix) + b"/"
+        paths = [placement.path.removeprefix(home) for placement in found if placement.tracked]
+        if config is not None:
+            paths.append(f".opam-switch/config/{self._package.name}.config".encode("latin-1"))
+        watched: dict[str, None] = {}
+        for path in paths:
+            while path and (text := path.decode("latin-1")) not in watched:
+                watched[text] = None
+                path = posixpath.dirname(path)
+        return list(watched)
 
     def _state(self, path: str) -> tuple[str, int, int, int] | None:
         """The digest, the owners and the mode of what is at `path`."""

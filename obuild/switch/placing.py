@@ -8,86 +8,138 @@ import stat
 
 from obuild import kernel
 from obuild.errors import ObuildError
-from obuild.opam.dotinstall import SECTIONS, DotInstall, Entry, destination
+from obuild.opam.dotinstall import SECTIONS, DotInstall, Entry, destination, folder
 from obuild.switch.tree import shown
+from obuild.value import replace, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from obuild.opam.package import Package
     from obuild.switch.tree import Tree
 
-__all__ = ["check", "place"]
+__all__ = ["Placement", "place", "placements"]
+
+_META = b".opam-switch"
 
 
-def _entries(wanted: DotInstall, name: str, prefix: bytes) -> Iterator[tuple[Entry, bytes, int]]:
-    """Each entry with its path and mode, in the order in which opam installs: a later one replaces an earlier."""
+@value
+class Placement:
+    """A file or, without a source, a directory to be made at `path`; `tracked` when opam records it.
+
+    Both paths are from the root of the tree, `path` without any symlink in it but one at the end that leads nowhere.
+    """
+
+    source: bytes
+    path: bytes
+    mode: int
+    tracked: bool = True
+
+
+def placements(tree: Tree, wanted: DotInstall, name: str, build: bytes, prefix: bytes) -> list[Placement]:
+    """What installing package `name` comes to, in opam's order: a later file replaces an earlier one.
+
+    Looks at every source and destination. Raises one `ObuildError` for all that are wrong.
+    """
+    places = _Places(tree, name, build, prefix)
     for section in (*SECTIONS, "misc"):
+        entries = wanted.sections.get(section, ())
+        if entries and section != "misc":
+            places.add_folder(section)
+        for entry in entries:
+            places.add(section, entry)
+    if places.problems:
+        listed = "".join(f"\n  {problem}" for problem in places.problems)
+        raise ObuildError(f'some files in "{name}.install" can not be installed:{listed}')
+    return places.found
+
+
+class _Places:
+    """The placements found so far, and what is wrong with others."""
+
+    def __init__(self, tree: Tree, name: str, build: bytes, prefix: bytes) -> None:
+        self._tree, self._name, self._build, self._prefix = tree, name, build, prefix
+        self._home = tree.resolve(prefix)
+        self.found: list[Placement] = []
+        self.problems: list[str] = []
+
+    def add_folder(self, section: str) -> None:
+        """Opam makes the directory of a section also when none of its optional files is there."""
+        path = self._real(folder(section, self._name))
+        if why := _escape(path, self._home):
+            self.problems.append(f'the directory of "{section}", "{shown(path)}", {why}')
+        self.found.append(Placement(b"", path, 0o755))
+
+    def add(self, section: str, entry: Entry) -> None:
+        """A file of a section, unless it is optional and not there."""
         mode = SECTIONS[section][1] if section in SECTIONS else 0o644
-        for entry in wanted.sections.get(section, ()):
-            yield entry, posixpath.join(prefix, destination(section, entry, name).encode("latin-1")), mode
+        # An absolute name opam takes for one below the build directory, too.
+        source = self._build + b"/" + entry.source.encode("latin-1")
+        if mode == 0o755:
+            entry, source = _with_suffix(self._tree, entry, source)
+        path = self._real(destination(section, entry, self._name))
+        why = _obstacle(self._tree, source)
+        if entry.optional and why in _FORGIVEN:
+            return
+        if why := why or _escape(path, self._home):
+            self.problems.append(f'"{shown(entry.source.encode("latin-1"))}" {why}, and should go to "{shown(path)}"')
+        self.found.append(Placement(source, path, mode, section != "misc"))
+
+    def _real(self, text: str) -> bytes:
+        return self._tree.resolve(posixpath.join(self._prefix, text.encode("latin-1")))
 
 
-def _source(build: bytes, entry: Entry) -> bytes:
-    return build + b"/" + entry.source.encode("latin-1")  # opam takes an absolute name for one below, too
+def _with_suffix(tree: Tree, entry: Entry, source: bytes) -> tuple[Entry, bytes]:
+    """A program and its source: one that is missing may be there with `.exe`, and is then installed so, too."""
+    if not _obstacle(tree, source) or _obstacle(tree, source + b".exe"):
+        return entry, source
+    target = entry.target if entry.target is None or entry.target.endswith(".exe") else entry.target + ".exe"
+    return replace(entry, source=entry.source + ".exe", target=target), source + b".exe"
 
 
-def check(tree: Tree, package: Package, wanted: DotInstall, build: bytes, prefix: bytes) -> None:
-    """Look at every source and destination first. Raises one `ObuildError` for all that are wrong."""
-    problems = []
-    for entry, path, _ in _entries(wanted, package.name, prefix):
-        state = tree.state(_source(build, entry))
-        file, to = shown(entry.source.encode("latin-1")), shown(path)
-        if not state or not stat.S_ISREG(state.st_mode):
-            if state or not entry.optional:
-                what = "is missing" if not state else "is a directory" if stat.S_ISDIR(state.st_mode) else "is no file"
-                problems.append(f'"{file}" {what}, and should go to "{to}"')
-        elif posixpath.normpath(path) != path or not path.startswith(prefix + b"/"):
-            problems.append(f'"{file}" should go to "{to}", which is outside of the prefix')
-    if problems:
-        listed = "".join(f"\n  {problem}" for problem in problems)
-        raise ObuildError(f'some files in "{package.name}.install" can not be installed:{listed}')
+_MISSING, _DIRECTORY = _FORGIVEN = ("is missing", "is a directory")
 
 
-def place(tree: Tree, package: Package, wanted: DotInstall, build: bytes, prefix: bytes) -> None:
-    """Copy all files, with the modes of their sections. Raises `ObuildError` for a destination that can not be."""
-    for entry, path, mode in _entries(wanted, package.name, prefix):
-        source = tree.open(_source(build, entry))
-        if source is None:
+def _obstacle(tree: Tree, source: bytes) -> str:
+    """Why a file can not be installed, "" when it can."""
+    state = tree.state(source)
+    if not state:
+        return _MISSING
+    if stat.S_ISREG(state.st_mode):
+        return ""
+    return _DIRECTORY if stat.S_ISDIR(state.st_mode) else "is not a regular file"
+
+
+def _escape(path: bytes, home: bytes) -> str:
+    """Why nothing can be installed at the real path `path` of a switch that is really at `home`."""
+    if not path.startswith(home + b"/"):
+        return "would be outside of the prefix"
+    if path.startswith(home + b"/" + _META + b"/") or path == home + b"/" + _META:
+        return "would be among opam's own files"
+    return ""
+
+
+def place(tree: Tree, found: list[Placement]) -> None:
+    """Make and copy all. Raises `ObuildError` for a destination that can not be."""
+    for placement in found:
+        if not placement.source:
+            tree.make(placement.path)
             continue
+        tree.make(posixpath.dirname(placement.path))
+        source = tree.open(placement.source)
+        if source is None:
+            raise ObuildError(f'"{shown(placement.source)}" went away while it was installed')
         try:
-            _copy(tree, source, path, mode, prefix)
+            _copy(source, tree.overwrite(placement.path, placement.mode))
         finally:
             os.close(source)
 
 
-def _copy(tree: Tree, source: int, path: bytes, mode: int, prefix: bytes) -> None:
-    folder, name = posixpath.split(path)
-    tree.make(folder)
-    directory = tree.directory(folder)
+def _copy(source: int, target: int) -> None:
     try:
-        if not tree.holds(prefix, directory):
-            raise ObuildError(f'"{shown(path)}" would be outside of the prefix: a symlink leads there')
-        try:
-            target = tree.create(directory, name, mode)
-        except IsADirectoryError:
-            raise ObuildError(f'can not install to "{shown(path)}": it is a directory') from None
-    finally:
-        os.close(directory)
-    try:
-        _fill(source, target)
+        size = os.fstat(source).st_size
+        if size > 1 << 16 and kernel.reflink(source, target):
+            return
+        done = 0
+        while done < size and (count := os.sendfile(target, source, done, min(size - done, 1 << 30))):
+            done += count
     finally:
         os.close(target)
-
-
-def _fill(source: int, target: int) -> None:
-    size = os.fstat(source).st_size
-    if size > 1 << 16 and kernel.reflink(source, target):
-        return
-    done = 0
-    while done < size:
-        count = os.sendfile(target, source, done, min(size - done, 1 << 30))
-        if not count:
-            return
-        done += count

@@ -25,6 +25,9 @@ LIMIT = 1 << 24
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_LINKS = 40
+"""How many symlinks of a path the kernel follows, too."""
+
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -51,22 +54,30 @@ class Tree:
     def __exit__(self, *_: object) -> None:
         os.close(self._root)
 
-    def directory(self, path: bytes) -> int:
-        """A descriptor of the directory at `path`. Raises `ObuildError` when there is none."""
+    def _at(self, path: bytes, flags: int) -> int | None:
+        """A descriptor of what is at `path`, symlinks followed; None when there is nothing."""
+        if b"\0" in path:
+            raise ObuildError(f'"{shown(path)}" is not a file name: it has a zero byte')
         try:
-            return kernel.open_in_root(self._root, path, _DIRECTORY)
+            return kernel.open_in_root(self._root, path, flags)
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise ObuildError(f'the file name "{shown(path[:80])}…" is too long') from None
             if error.errno not in _ABSENT:
                 raise
-            raise ObuildError(f'"{shown(path)}" is not a directory in the image') from None
+            return None
+
+    def directory(self, path: bytes) -> int:
+        """A descriptor of the directory at `path`. Raises `ObuildError` when there is none."""
+        fd = self._at(path, _DIRECTORY)
+        if fd is None:
+            raise ObuildError(f'"{shown(path)}" is not a directory in the image')
+        return fd
 
     def state(self, path: bytes) -> os.stat_result | None:
         """What is at `path`, symlinks followed, or None when there is nothing."""
-        try:
-            fd = kernel.open_in_root(self._root, path, os.O_PATH)
-        except OSError as error:
-            if error.errno not in _ABSENT:
-                raise
+        fd = self._at(path, os.O_PATH)
+        if fd is None:
             return None
         try:
             return os.fstat(fd)
@@ -76,11 +87,8 @@ class Tree:
     def link_state(self, path: bytes) -> tuple[os.stat_result, bytes] | None:
         """What is at `path` itself and, when it is a symlink, where it leads; None when there is nothing."""
         folder, name = posixpath.split(path)
-        try:
-            fd = kernel.open_in_root(self._root, folder, os.O_PATH | os.O_DIRECTORY)
-        except OSError as error:
-            if error.errno not in _ABSENT:
-                raise
+        fd = self._at(folder, os.O_PATH | os.O_DIRECTORY)
+        if fd is None:
             return None
         try:
             info = os.stat(name, dir_fd=fd, follow_symlinks=False)
@@ -95,11 +103,8 @@ class Tree:
 
         A pipe or a device is looked at and not opened: opening one can wait for ever, or do something.
         """
-        try:
-            there = kernel.open_in_root(self._root, path, os.O_PATH)
-        except OSError as error:
-            if error.errno not in _ABSENT:
-                raise
+        there = self._at(path, os.O_PATH)
+        if there is None:
             return None
         try:
             if not stat.S_ISREG(os.fstat(there).st_mode):
@@ -132,25 +137,28 @@ class Tree:
 
     def make(self, path: bytes) -> None:
         """Make the directory at `path` and those missing above it, with mode 0755."""
+        missing = []
+        while (fd := self._at(path, _DIRECTORY)) is None:
+            path, name = posixpath.split(path)
+            missing.append(name)
         try:
-            os.close(kernel.open_in_root(self._root, path, os.O_PATH | os.O_DIRECTORY))
-            return
-        except OSError as error:
-            if error.errno not in _ABSENT:
-                raise
-        folder, name = posixpath.split(path)
-        if not name:
-            raise ObuildError(f'"{shown(path)}" can not be made in the image')
-        self.make(folder)
-        fd = self.directory(folder)
-        try:
-            os.mkdir(name, 0o755, dir_fd=fd)
-            os.chown(name, *self._user, dir_fd=fd, follow_symlinks=False)
-            os.chmod(name, 0o755, dir_fd=fd)
-        except FileExistsError:
-            raise ObuildError(f'"{shown(path)}" is not a directory in the image') from None
+            for name in reversed(missing):
+                fd = self._make(fd, posixpath.join(path, name), name)
+                path = posixpath.join(path, name)
         finally:
             os.close(fd)
+
+    def _make(self, parent: int, path: bytes, name: bytes) -> int:
+        """Make one directory, and open it in the place of its parent."""
+        try:
+            os.mkdir(name, 0o755, dir_fd=parent)
+        except FileExistsError:
+            raise ObuildError(f'"{shown(path)}" is not a directory in the image') from None
+        os.chown(name, *self._user, dir_fd=parent, follow_symlinks=False)
+        os.chmod(name, 0o755, dir_fd=parent)
+        fd = os.open(name, _DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        os.close(parent)
+        return fd
 
     def create(self, folder: int, name: bytes, mode: int) -> int:
         """A new file in the open directory `folder`, in the place of another file or symlink of that name."""
@@ -164,6 +172,28 @@ class Tree:
             os.fchmod(fd, mode)
             return fd
         raise ObuildError(f'"{shown(name)}" keeps coming back while it is replaced')
+
+    def overwrite(self, path: bytes, mode: int) -> int:
+        """An empty file at `path` to write to: the one that is there, under all its names, or else a new one.
+
+        Raises `ObuildError` when it is a directory or its parent is none.
+        """
+        folder, name = posixpath.split(path)
+        fd = self.directory(folder)
+        try:
+            info = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            info = None
+        try:
+            if info and stat.S_ISDIR(info.st_mode):
+                raise ObuildError(f'can not install to "{shown(path)}": it is a directory')
+            if not (info and stat.S_ISREG(info.st_mode)):
+                return self.create(fd, name, mode)
+            file = os.open(name, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            os.fchmod(file, mode)
+            return file
+        finally:
+            os.close(fd)
 
     def write(self, path: bytes, data: bytes, *, mode: int = 0o644) -> None:
         """Write the file at `path`, in the place of another file or symlink. Raises `ObuildError` for a directory."""
@@ -191,26 +221,25 @@ class Tree:
         finally:
             os.close(fd)
 
-    def holds(self, path: bytes, folder: int) -> bool:
-        """Whether the open directory `folder` is the directory at `path` or one below it, however it was reached."""
-        ends = [self.state(path), os.fstat(self._root)]
-        top, root = [(info.st_dev, info.st_ino) if info else None for info in ends]
-        here = os.dup(folder)
-        try:
-            while True:
-                info = os.fstat(here)
-                place = info.st_dev, info.st_ino
-                if place == top:
-                    return True
-                if place == root:
-                    return False
-                above = os.open("..", _DIRECTORY | os.O_CLOEXEC, dir_fd=here)
-                os.close(here)
-                here = above
-                if os.path.samestat(info, os.fstat(here)):
-                    return False
-        finally:
-            os.close(here)
+    def resolve(self, path: bytes) -> bytes:
+        """Where `path` really is: without symlinks and `..`, but for one at the end that leads nowhere."""
+        done, waiting, links = b"/", path.split(b"/")[::-1], 0
+        while waiting:
+            name = waiting.pop()
+            if name in (b"", b"."):
+                continue
+            if name == b"..":
+                done = posixpath.dirname(done)
+                continue
+            here = posixpath.join(done, name)
+            found = self.link_state(here)
+            if found and stat.S_ISLNK(found[0].st_mode) and (waiting or self.state(here)) and links < _LINKS:
+                links += 1
+                done = b"/" if found[1].startswith(b"/") else done
+                waiting += found[1].split(b"/")[::-1]
+            else:
+                done = here
+        return done
 
     def walk(self, path: bytes, *, skip: bytes = b"") -> Iterator[tuple[bytes, os.stat_result, bytes]]:
         """What is below the directory at `path`: path from there, state, and where a symlink leads; no order.
