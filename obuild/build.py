@@ -17,7 +17,7 @@ from obuild.stage import Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
     from obuild.download import Sources
@@ -47,9 +47,21 @@ class Builder:
         self._slots: Any = None
 
     def build(
-        self, spec: Spec, context: Context, *, reporter: Reporter | None = None, cancel: Cancel | None = None
+        self,
+        spec: Spec,
+        context: Context,
+        *,
+        id: str | None = None,
+        meta: Mapping[str, Any] | None = None,
+        files: Mapping[str, bytes] | None = None,
+        reporter: Reporter | None = None,
+        cancel: Cancel | None = None,
     ) -> Layer:
         """Build a spec and return its last layer.
+
+        With an `id` ("debian-13-x86_64/<build-id>") it is the spec of a package: what it adds to its switch is saved
+        under that id, its `layer.json` has all of `meta`, and `files` are beside it. A layer `id` whose `base` and
+        `variant` are those of `meta` is that layer; another one is replaced. See also `failure`.
 
         Raises `StepFailed` for a step that fails, `Cancelled` once `cancel` is set, and other `ObuildError`s for what
         can not be done. The steps that ended well stay in the store whatever happens later.
@@ -58,10 +70,36 @@ class Builder:
         stage = Stage(self, reporter or Reporter(), token)
         try:
             with _deadline(self.options.timeout, token):
+                if id is not None:
+                    return self._package(spec, context, id, meta or {}, files or {}, stage)
                 return stage.build(spec, context)
         finally:
             if stage.lock is not None:
                 stage.lock.release()
+
+    def _package(
+        self,
+        spec: Spec,
+        context: Context,
+        id: str,
+        meta: Mapping[str, Any],
+        files: Mapping[str, bytes],
+        stage: Stage,
+    ) -> Layer:
+        from obuild.package import build_package
+
+        return build_package(
+            self, spec, context, id=id, meta=meta, files=files, reporter=stage.reporter, cancel=stage.cancel
+        )
+
+    def failure(self, id: str) -> Layer | None:
+        """What is known of the last try to build the package `id` since it was built; None when that did not fail.
+
+        It has a log and a `build.spec`. Its `meta()` has the `error` and `hint`, `failure` (the name of its class), the
+        command's `status`, `op` (which one of the spec's), `step` (its id: `Store.failed_layer` has the tree) and
+        `last` (the id of the layer before it).
+        """
+        return self.store.failed_layer(id)
 
     def sources(self) -> Sources:
         """The sources of packages, opened when one is first wanted."""

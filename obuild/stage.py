@@ -84,6 +84,8 @@ class Stage:
         """Which of the ops is being done."""
         self.layers: list[tuple[int, Layer]] = []
         """The layers so far, each with the number of the last op in it; the base's is -1."""
+        self.switch: tuple[int, str] | None = None
+        """Which op makes the switch that a package is built in, and the switch's prefix."""
 
     def nested(self, name: str, reporter: Reporter) -> Stage:
         """A stage inside this one, cancelled with it."""
@@ -155,7 +157,7 @@ class Stage:
             if isinstance(op, Run | Copy) and not _is_supply(op):
                 ground = self._settle(ground, context)
             place = f"{context.workdir}: "
-            self.reporter.heading(place + language.format_op(op, len(place)))
+            self.reporter.heading(place + language.format_op(_shortened(op), len(place)))
             match op:
                 case Comment():
                     pass
@@ -208,6 +210,7 @@ class Stage:
         alone = op.source == FromOpam("switch")  # what comes after it is the package's own
         if alone:
             ground = self._settle(ground, context)
+            self.switch = (self.number, _join(context.workdir, op.dst).rstrip("/"))
         builder = self.builder
         site = Site(
             ground.id,
@@ -404,6 +407,16 @@ def _see(context: Context, branches: Sequence[Branch]) -> Context:
 
 def _join(workdir: str, path: str) -> str:
     return path if path.startswith("/") else f"{workdir.rstrip('/')}/{path}"
+
+
+def _shortened(op: Op) -> Op:
+    """An op for its heading: a text in it is that of a whole file."""
+    if isinstance(op, Copy) and isinstance(op.source, FromText) and len(op.source.text) > _SHORT:
+        return replace(op, source=FromText(f"{op.source.text[:_SHORT]}…"))
+    return op
+
+
+_SHORT = 40
 
 
 def _is_supply(op: Copy | Run) -> bool:

@@ -127,7 +127,7 @@ class UrlStep:
 class OpamStep:
     """What opam does to the switch at `target` in layer `base`, for `package` with its build-id `build`.
 
-    `owner` is the package layer that it is a step of: nobody else's build has the same id then.
+    `owner` stands for the package that is built: nobody else's build has the same id then.
     """
 
     base: str

@@ -71,7 +71,7 @@ class Site:
     """Where a supply goes: what it stands on, who owns it, and the switch that it is for.
 
     `packages` are the layers of packages below, by `NAME.VERSION`, and `variables` opam's global ones (None when it is
-    not known for what platform this is); `owner` is the package's layer that is being built.
+    not known for what platform this is); `owner` stands for the package that is being built.
     """
 
     base: str
@@ -133,7 +133,7 @@ def _url(source: FromUrl, src: str, site: Site, write: Write, cancel: Cancel) ->
 
 def _opam(source: FromOpam, src: tuple[str, ...], site: Site) -> tuple[str, Put]:
     action, package, build = source.action, source.package, source.id
-    owner = site.owner if action == "switch" else ""  # the steps after it stand on it
+    owner = site.owner if action == "switch" else ""  # later steps stand on it
     step = OpamStep(site.base, site.user, site.workdir, site.target, action, src, package, build, owner)
 
     def put(root: str, write: Write, _: Cancel) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from obuild.store.scratch import Scratch, kill_container
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Self
 
     from obuild.cancel import Cancel
     from obuild.store.store import Store
@@ -105,7 +105,7 @@ class Draft:
         except OSError as error:
             raise self._store.explain(error, "can not write the build log") from None
 
-    def __enter__(self) -> Draft:
+    def __enter__(self) -> Self:
         tail = _Tail(f"{self.path}/build.log", self._follow)
         try:
             self._scratch = self._claim(tail)

@@ -99,6 +99,12 @@ class PackageDraft(Draft):
     def _found(self) -> Layer | None:
         return find(self._store, self.id, self._facts)
 
+    def stand_on(self, parents: tuple[str, ...]) -> None:
+        """Say, and make sure that it stays, what the layer stands on."""
+        self.parents = parents
+        for parent in parents:
+            self._holds.append(self._store.hold(parent))
+
     def gather(
         self,
         own: Sequence[Layer],
@@ -124,14 +130,14 @@ class PackageDraft(Draft):
             copied = whole and self._store.backend.stacked
             if copied:  # from a mounted tree nothing can be moved
                 survey.fill(self.root, [after], move=False)
-        moved = self._retire(retired)
+        moved = self.retire(retired)
         if not copied:
-            layers = [f"{moved.get(layer.id, layer.path)}/fs" for layer in (own[:1] if whole else own)]
-            survey.fill(self.root, layers, move=all(layer.id in moved for layer in own))
+            layers = [f"{moved.get(layer.path, layer.path)}/fs" for layer in (own[:1] if whole else own)]
+            survey.fill(self.root, layers, move=all(layer.path in moved for layer in own))
         self.files["paths"] = "".join([f"{_line(path)}\n" for path in survey.paths]).encode("utf-8", "surrogateescape")
 
-    def _retire(self, layers: Sequence[Layer]) -> dict[str, str]:
-        """Take layers out of the store; where those are now that nobody uses."""
+    def retire(self, layers: Sequence[Layer]) -> dict[str, str]:
+        """Take layers of this package alone out of the store; where those are now that nobody uses, by their paths."""
         scratch = Scratch.fresh(self._store.path, "own")
         self._retired.append(scratch)
         moved = {}
@@ -143,7 +149,7 @@ class PackageDraft(Draft):
             if lock:
                 os.rename(layer.path, f"{scratch.path}/{number}")
                 lock.release()
-                moved[layer.id] = f"{scratch.path}/{number}"
+                moved[layer.path] = f"{scratch.path}/{number}"
                 flat = f"{self._store.path}/flat/{flat_name(layer.id)}"
                 if os.path.isdir(flat):
                     os.rename(flat, f"{scratch.path}/{number}-flat")

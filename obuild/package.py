@@ -1,0 +1,214 @@
+"""The layer of a package: what its steps add to the switch that they stand on, saved under the package's own id.
+
+The steps are those of any spec, but private to the package: their ids say so, and who has the lock of the package's id
+may drop them. After a success that happens at once. After a failure they stay, so that the next try goes on at the step
+that failed, and `failed/<id>` says which one that was.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from obuild import spec as language
+from obuild.digest import sha256
+from obuild.errors import ObuildError, StepFailed
+from obuild.log import Reporter
+from obuild.spec import Copy, Env, FromPackage
+from obuild.stage import Stage
+from obuild.store import Layer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from obuild.build import Builder
+    from obuild.cancel import Cancel
+    from obuild.context import Context
+    from obuild.spec import Spec
+    from obuild.store.package import PackageDraft
+    from obuild.store.survey import Survey
+
+__all__ = ["FACTS", "build_package"]
+
+FACTS = ("base", "variant")
+"""What `layer.json` must say as it was asked for; another layer of the same id is replaced."""
+
+SYSTEM = ("/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp")
+SWITCH = ("backup", "build", "environment", "lock", "reinstall", "remove", "sources", "switch-state", "packages/cache")
+ROOT = (".last-env", "config.lock", "download-cache", "lock", "log", "opam-init", "plugins", "repo")
+"""Directories for a while, of the switch and of the opam root, that are no part of a package; all is opam's own."""
+
+MOST_NAMED = 10
+"""Paths in a message."""
+
+
+def build_package(
+    builder: Builder,
+    spec: Spec,
+    context: Context,
+    *,
+    id: str,
+    meta: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    reporter: Reporter,
+    cancel: Cancel,
+) -> Layer:
+    """See `Builder.build`."""
+    facts = {name: meta[name] for name in FACTS if name in meta}
+    start, made = time.monotonic(), False
+    layer = builder.store.package(id, facts)
+    if layer is None:
+        with builder.store.new_package(id, facts, follow=reporter.output, cancel=cancel) as draft:
+            made = draft.layer is None
+            if made:
+                draft.files |= {"build.spec": language.format(spec).encode("utf-8", "surrogateescape"), **files}
+                _Package(builder, spec, id, meta, draft).build(context, reporter, cancel)
+        assert draft.layer is not None
+        layer = draft.layer
+    reporter.note(f'---> saved as "{id}"' if made else f'---> using "{id}" from cache')
+    reporter.step("package", id, cached=not made, status=0, seconds=time.monotonic() - start)
+    return layer
+
+
+class _Package:
+    """One package being built."""
+
+    def __init__(self, builder: Builder, spec: Spec, id: str, meta: Mapping[str, Any], draft: PackageDraft) -> None:
+        self._store, self._builder = builder.store, builder
+        self._spec, self._id, self._asked, self._draft = spec, id, meta, draft
+        below = [op.source for op in spec.ops if isinstance(op, Copy) and isinstance(op.source, FromPackage)]
+        draft.meta |= {
+            "deps": [source.package for source in reversed(below)],
+            "hashes": [source.id for source in reversed(below)],
+            **meta,
+        }
+
+    def build(self, context: Context, reporter: Reporter, cancel: Cancel) -> None:
+        """Make the steps, and fill the draft from them."""
+        start = time.monotonic()
+        owner = f"{self._id} {sha256(self._draft.files['build.spec']).hexdigest()}"
+        stage = Stage(self._builder, _Joined(reporter, self._draft.write), cancel, package=owner)
+        try:
+            stage.build(self._spec, context)
+            self._gather(stage)
+        except ObuildError as error:
+            self._failed(stage, error)
+            raise
+        finally:
+            self._draft.meta["seconds"] = round(time.monotonic() - start, 3)
+            if stage.lock is not None:
+                stage.lock.release()
+
+    def _gather(self, stage: Stage) -> None:
+        """Fill the layer, and drop the steps."""
+        if stage.switch is None:
+            hint = "(copy (from (opam switch)) (src .) (dst PREFIX)) comes before its own steps"
+            raise ObuildError("the spec of a package needs a switch", hint=hint)
+        number, prefix = stage.switch
+        before = next(layer for place, layer in stage.layers if place == number)
+        own = [layer for place, layer in reversed(stage.layers) if place > number]
+        base = stage.layers[0][1].id
+        if self._asked.get("base", base) != base:
+            message = f'"{self._spec.base}" is not the base any more that this package was planned for'
+            raise ObuildError(message, hint="start again", temporary=True)
+        if not own:
+            raise ObuildError("the spec of a package ends with its switch")
+        opam: dict[str, Any] = next((facts for layer in own if (facts := layer.meta().get("opam"))), {})
+        self._draft.meta |= {"exit_status": 0, "base": base, "prefix": prefix, "opam": opam}
+        self._draft.stand_on(before.parents)
+        if stage.lock is not None:
+            stage.lock.release()
+
+        def accept(survey: Survey) -> None:
+            self._check(survey, prefix, own[0])
+
+        self._draft.gather(own, before, self._skip(prefix), accept, [*own, before, *self._left_over(own)])
+
+    def _skip(self, prefix: str) -> Callable[[str], bool]:
+        """Whether a path is no part of any package."""
+        root = os.path.dirname(prefix)
+        homes = [op.value for op in self._spec.ops if isinstance(op, Env) and op.name == "HOME"]
+        home = homes[-1].rstrip("/") if homes else os.path.dirname(root)
+        names = {*SYSTEM, *[f"{prefix}/.opam-switch/{name}" for name in SWITCH], *[f"{root}/{name}" for name in ROOT]}
+
+        def skip(path: str) -> bool:
+            return path in names or (os.path.dirname(path) == home and not f"{prefix}/".startswith(f"{path}/"))
+
+        return skip
+
+    def _check(self, survey: Survey, prefix: str, last: Layer) -> None:
+        """Raise `StepFailed` for what is not in the prefix, and note what it did to the files of others."""
+        paths = [f"/{path}" for path in (*survey.paths, *survey.removed)]
+        strays = sorted(path for path in paths if not path.startswith(f"{prefix}/"))
+        if strays:
+            named = ", ".join([f'"{path}"' for path in strays[:MOST_NAMED]])
+            more = f" and {len(strays) - MOST_NAMED} more" if len(strays) > MOST_NAMED else ""
+            message = f"the package wrote outside its prefix: {named}{more}"
+            hint = f'only what is in "{prefix}" becomes part of a package'
+            raise StepFailed(message, id=last.id, status=1, log=self._draft.log, hint=hint)
+        self._draft.meta |= {name: found for name in ("changed", "removed") if (found := getattr(survey, name))}
+
+    def _left_over(self, own: Sequence[Layer]) -> list[Layer]:
+        """What an earlier try that failed has left, but for the layers `own`."""
+        failed = self._store.failed_layer(self._id)
+        if failed is None:
+            return []
+        meta, known = failed.meta(), {layer.id for layer in own}
+        step = self._store.failed_layer(str(meta.get("step")))
+        steps = [layer for name in meta.get("steps", ()) if name not in known and (layer := self._store.get(str(name)))]
+        return [failed, *([step] if step else []), *steps[::-1]]
+
+    def _failed(self, stage: Stage, error: ObuildError) -> None:
+        """Say of the failure where to go on."""
+        number = stage.switch[0] if stage.switch else len(self._spec.ops)
+        own = [layer for place, layer in stage.layers if place >= number]
+        step = getattr(error, "id", None)
+        self._draft.retire([layer for layer in self._left_over(own) if layer.id not in (self._id, step)])
+        last = stage.layers[-1][1].id if stage.layers else None
+        self._draft.parents = (last,) if last else ()
+        status = getattr(error, "status", 1)
+        self._draft.meta |= {
+            "exit_status": status,
+            "failure": type(error).__name__,
+            "hint": error.hint,
+            "op": stage.number,
+            "step": step,
+            "last": last,
+            "steps": [layer.id for layer in own],
+        }
+
+
+class _Joined(Reporter):
+    """Hears all that is said of a package's steps, keeps it in one log, and passes it on."""
+
+    def __init__(self, to: Reporter, write: Callable[[bytes], None]) -> None:
+        self._to, self._write = to, write
+
+    def heading(self, text: str) -> None:
+        self._line(text)
+        self._to.heading(text)
+
+    def note(self, text: str) -> None:
+        self._line(text)
+        self._to.note(text)
+
+    def output(self, data: bytes) -> None:
+        self._write(data)
+        self._to.output(data)
+
+    def step(self, op: str, id: str, *, cached: bool, status: int, seconds: float) -> None:
+        self._to.step(op, id, cached=cached, status=status, seconds=seconds)
+
+    def started(self, op: str, text: str) -> None:
+        self._to.started(op, text)
+
+    def branch(self, name: str) -> Reporter:
+        return _Joined(self._to.branch(name), self._write)
+
+    def close(self) -> None:
+        self._to.close()
+
+    def _line(self, text: str) -> None:
+        self._write(f"{text}\n".encode("utf-8", "surrogateescape"))
