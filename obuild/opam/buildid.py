@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from obuild.opam.formula import Condition
     from obuild.opam.opamfile import OpamFile
 
-__all__ = ["BuildIds", "Rules", "Undefined", "build_ids", "dependencies"]
+__all__ = ["BuildIds", "Rules", "Undefined", "build_ids", "dependencies", "join_ids", "obstacle"]
 
 
 _EVERYWHERE = {"exe": "", "make": "make"}
@@ -119,7 +119,7 @@ def build_ids(
             if file:
                 files[package] = file
                 hashes[package] = hash(file) if hash else effective_hash(file, level=rules.level, width=rules.width)
-            why = _obstacle(file, pinned=package.name in pinned)
+            why = obstacle(file, pinned=package.name in pinned)
         except OpamError as error:
             why = f"can not be read by opam {rules.level}: {error.problems[0].message if error.problems else error}"
         if why:
@@ -128,7 +128,7 @@ def build_ids(
     ids: dict[Package, str | None] = dict.fromkeys(by_name.values())
     for package in _dependencies_first(edges, undefined):
         if package not in undefined:
-            ids[package] = _join(hashes[package], [ids[dependency] for dependency in edges[package]])
+            ids[package] = join_ids(hashes[package], [ids[dependency] for dependency in edges[package]])
     return BuildIds(ids, undefined, edges, hashes, files, rules)
 
 
@@ -164,7 +164,7 @@ def _by_name(installed: Iterable[Package]) -> dict[str, Package]:
     return by_name
 
 
-def _obstacle(file: OpamFile | None, *, pinned: bool) -> str:
+def obstacle(file: OpamFile | None, *, pinned: bool) -> str:
     """Why a package can have no build-id whatever it depends on, "" when it can."""
     if pinned:
         return "is pinned to a source without a checksum"
@@ -209,5 +209,6 @@ def _mark_above(package: Package, edges: tuple[Package, ...], undefined: dict[Pa
         undefined.setdefault(package, cause)
 
 
-def _join(own: str, parts: Iterable[str | None]) -> str:
+def join_ids(own: str, parts: Iterable[str | None]) -> str:
+    """The build-id made of the hash of a package's effective text and of the build-ids of its dependencies."""
     return sha256(" ".join([own, *filter(None, parts)]).encode("ascii")).hexdigest()

@@ -12,7 +12,7 @@ from __future__ import annotations
 from obuild.plan.build import HOME, PREFIX, ROOT, SWITCH, PackageBuild, Patch, Plan, facts, meta
 from obuild.plan.compile import compile
 from obuild.plan.definition import Definitions
-from obuild.plan.make import plan
+from obuild.plan.make import Planner, plan
 from obuild.plan.record import recorded
 from obuild.plan.relocatable import Relocation
 
@@ -25,6 +25,7 @@ __all__ = [
     "PackageBuild",
     "Patch",
     "Plan",
+    "Planner",
     "Relocation",
     "compile",
     "facts",

@@ -1,90 +1,178 @@
-"""What each package of a solution is built upon."""
+"""What each package of a solution is built upon, and its build-id.
+
+Solutions have most of their packages in common, and a package that stands on the same others is the same node in all of
+them: what a node is made of is worked out once, and to plan one more solution costs what only it has.
+"""
 
 from __future__ import annotations
 
-from obuild.opam.buildid import dependencies
+from obuild.opam.buildid import Undefined, dependencies, join_ids, obstacle
+from obuild.opam.formula import atoms
+from obuild.opam.package import name_key
 from obuild.plan.order import closure, order
 from obuild.plan.relocatable import Relocation, relocation
-from obuild.value import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from obuild.opam.buildid import Rules
     from obuild.opam.opamfile import OpamFile
     from obuild.opam.package import Package
     from obuild.opam.solver import Solution
+    from obuild.plan.build import PackageBuild
     from obuild.plan.definition import Definitions
 
 __all__ = ["Graph", "Node"]
 
 
-@value
 class Node:
     """A package to build, upon `parents` in the order of stacking, of which it names `needs`.
 
-    `variant` tells the build with tests or documentation from the plain one.
+    A `variant` is the build with tests or documentation; `own` are the needs without those. `id` is the build-id; None
+    where there is none, for the reason `undefined`. There is one node for the same package upon the same others, so
+    nodes are compared as objects. `plain` and `builds` keep what was made of one: its key without a build-id, and its
+    builds by prefix.
     """
 
-    package: Package
-    file: OpamFile
-    needs: tuple[Package, ...]
-    parents: tuple[Package, ...]
-    relocation: Relocation
-    variant: bool = False
+    __slots__ = (
+        "below",
+        "builds",
+        "file",
+        "id",
+        "needs",
+        "own",
+        "package",
+        "parents",
+        "plain",
+        "relocation",
+        "undefined",
+        "variant",
+    )
+
+    def __init__(self, package: Package, file: OpamFile, needs: tuple[Node, ...], own: tuple[Node, ...] | None) -> None:
+        self.package, self.file, self.needs, self.own = package, file, needs, needs if own is None else own
+        self.variant = own is not None
+        self.below: frozenset[Node] = frozenset(needs).union(*[need.below for need in needs])
+        self.parents: tuple[Node, ...] = ()
+        self.relocation = Relocation(True, "")
+        self.id: str | None = None
+        self.undefined: Undefined | None = None
+        self.plain = ""
+        self.builds: dict[str, PackageBuild] = {}
 
 
 class Graph:
-    """The packages of a solution by name, and on which others each depends for its build-id."""
+    """The packages of repositories, as nodes.
 
-    def __init__(self, solution: Solution, definitions: Definitions, rules: Rules) -> None:
-        self.installed = {package.name: package for package in solution.packages}
-        self.definitions, self.rules = definitions, rules
-        self._edges = _Edges(self)
-        self._below: dict[Package, frozenset[Package]] = {}
-        self._places: dict[Package, int] = {}
+    `rules` are without tests and documentation, `tested` with those that are wanted; `hash` gives the hash of a
+    definition's effective text.
+    """
 
-    def needs(self, package: Package, rules: Rules) -> tuple[Package, ...]:
-        """The packages that one names, in the order in which its build-id has them."""
-        return dependencies(self.definitions.file(package), self.installed, rules)
+    def __init__(self, definitions: Definitions, rules: Rules, tested: Rules, hash: Callable[[OpamFile], str]) -> None:
+        self._definitions, self._rules, self._hash = definitions, rules, hash
+        self._needs, self._tested = _Needs(definitions, rules), _Needs(definitions, tested)
+        self._nodes: dict[tuple[Package, str, tuple[Node, ...], tuple[Node, ...] | None], Node] = {}
 
-    def nodes(self, roots: Iterable[Package], variants: Iterable[Package], rules: Rules) -> tuple[Node, ...]:
-        """The roots and all that they are built upon, each after what it needs; then the variants under their `rules`.
+    def nodes(
+        self, solution: Solution, roots: Iterable[Package], variants: Iterable[Package]
+    ) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
+        """The roots and all that they and the variants are built upon, each after what it needs; and the variants.
 
-        Nothing is built upon a variant: another package that needs a tested one takes the plain one.
+        Nothing is built upon a variant: another package that needs a tested one takes the plain one. Raises
+        `OpamError` for packages that need each other, and for definitions that can not be read.
         """
-        above = {package: self.needs(package, rules) for package in variants}
-        packages = closure(self._edges, [*roots, *[each for needs in above.values() for each in needs]])
-        found = []
-        for place, package in enumerate(order(self._edges, packages)):
-            self._places[package] = place
-            found.append(self._node(package, self._edges[package]))
-            self._below[package] = frozenset((package, *found[-1].parents))
-        return (*found, *[self._variant(package, needs) for package, needs in above.items()])
+        installed = {package.name: package for package in solution.packages}
+        edges = _Edges(lambda package: self._needs(package, installed))
+        above = {package: self._tested(package, installed) for package in variants}
+        packages = closure(edges, [*roots, *[each for needs in above.values() for each in needs]])
+        named = closure(edges, [each for package in above for each in edges[package]])  # by ids of variants alone
+        mark = installed["relocatable"].version if "relocatable" in installed else ""
+        known: dict[Package, Node] = {}
+        places: dict[Package, int] = {}
+        for place, package in enumerate(order(edges, packages | named)):
+            places[package] = place
+            needs = tuple([known[each] for each in edges[package]])
+            known[package] = self._node(package, mark, places, needs)
+        plain = tuple([node for package, node in known.items() if package in packages])
+        made = []
+        for package, names in above.items():
+            row = _Edges(lambda package: self._needs(package, installed), {package: names})
+            order(row, closure(row, [package]))  # raises when its tests need what needs it
+            needs, own = (tuple([known[each] for each in each_of]) for each_of in (names, edges[package]))
+            made.append(self._node(package, mark, places, needs, own))
+        return plain, tuple(made)
 
-    def _variant(self, package: Package, needs: tuple[Package, ...]) -> Node:
-        edges = _Edges(self, {package: needs})
-        order(edges, closure(edges, [package]))  # raises when its tests need what needs it
-        return self._node(package, needs, variant=True)
+    def _node(
+        self,
+        package: Package,
+        mark: str,
+        places: Mapping[Package, int],
+        needs: tuple[Node, ...],
+        own: tuple[Node, ...] | None = None,
+    ) -> Node:
+        key = (package, mark, needs, own)
+        node = self._nodes.get(key)
+        if node is None:
+            node = self._nodes[key] = Node(package, self._definitions.file(package), needs, own)
+            node.parents = tuple(sorted(node.below, key=lambda each: places[each.package]))
+            files = [parent.file for parent in node.parents]
+            node.relocation = relocation(node.file, files, mark, self._rules.switch(package))
+            self._identify(node)
+        return node
 
-    def _node(self, package: Package, needs: tuple[Package, ...], *, variant: bool = False) -> Node:
-        below: set[Package] = set().union(*[self._below[each] for each in needs])
-        parents = tuple(sorted(below, key=self._places.__getitem__))
-        file = self.definitions.file(package)
-        mark = self.installed.get("relocatable")
-        files = [self.definitions.file(each) for each in parents]
-        movable = relocation(file, files, mark.version if mark else "", self.rules.switch(package))
-        return Node(package, file, needs, parents, movable, variant)
+    def _identify(self, node: Node) -> None:
+        why = obstacle(node.file, pinned=node.package.name in self._definitions.pins)
+        inherited = next((need.undefined for need in node.own if need.undefined), None)
+        node.undefined = Undefined(node.package, why) if why else inherited
+        if node.undefined is None:
+            node.id = join_ids(self._hash(node.file), [need.id for need in node.own])
+
+
+class _Needs:
+    """Which installed packages count for the build-id of another, in the order in which it has them."""
+
+    def __init__(self, definitions: Definitions, rules: Rules) -> None:
+        self._definitions, self._rules = definitions, rules
+        self._rows: dict[Package, Sequence[tuple[str, dict[str, bool]]]] = {}
+
+    def __call__(self, package: Package, installed: Mapping[str, Package]) -> tuple[Package, ...]:
+        row = self._rows.get(package)
+        if row is None:
+            row = self._rows[package] = self._row(self._definitions.file(package))
+        found, new = [], {}
+        for name, verdicts in row:
+            target = installed.get(name)
+            if target is not None:
+                counts = verdicts.get(target.version)
+                if counts is None:
+                    new[name] = target
+                elif counts:
+                    found.append(target)
+        if not new:
+            return tuple(found)
+        fresh = dependencies(self._definitions.file(package), new, self._rules)
+        for name, verdicts in row:
+            if name in new:
+                verdicts[new[name].version] = new[name] in fresh
+        return self(package, installed)
+
+    def _row(self, file: OpamFile) -> Sequence[tuple[str, dict[str, bool]]]:
+        names = {name for formula in (file.depends, file.depopts) for name, _ in atoms(formula)}
+        return [(name, {}) for name in sorted(names, key=name_key, reverse=True)]
 
 
 class _Edges(dict["Package", "tuple[Package, ...]"]):
     """What each package needs, worked out when it is first asked for."""
 
-    def __init__(self, graph: Graph, known: dict[Package, tuple[Package, ...]] | None = None) -> None:
-        super().__init__(known or {})
-        self._graph = graph
+    def __init__(
+        self,
+        needs: Callable[[Package], tuple[Package, ...]],
+        known: Mapping[Package, tuple[Package, ...]] = {},
+    ) -> None:
+        super().__init__(known)
+        self._needs = needs
 
     def __missing__(self, package: Package) -> tuple[Package, ...]:
-        self[package] = self._graph.needs(package, self._graph.rules)
+        self[package] = self._needs(package)
         return self[package]

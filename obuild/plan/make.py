@@ -5,7 +5,6 @@ from __future__ import annotations
 from hashlib import sha256
 
 from obuild.errors import UsageError
-from obuild.opam.buildid import build_ids
 from obuild.opam.effective import effective_hash
 from obuild.opam.key import dev_key, layer_key
 from obuild.plan.build import PREFIX, PackageBuild, Plan
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     Content: TypeAlias = Callable[[Package, Source], str]
     Hash: TypeAlias = Callable[[OpamFile], str]
 
-__all__ = ["plan"]
+__all__ = ["Planner", "plan"]
 
 
 def plan(
@@ -57,86 +56,105 @@ def plan(
     `prefix` counts only where something can not be moved to it. `Definitions` serve many plans; they have the pins
     already. `content` tells what a source without a checksum holds, as one word; `hash` is that of `build_ids`.
 
-    Raises `OpamError` for definitions that can not be read and for packages that need each other.
+    For many solutions, make one `Planner`. Raises `OpamError` for definitions that can not be read and for packages
+    that need each other.
     """
-    plain = replace(rules, with_test=False, with_doc=False, with_dev_setup=False)
     known = repository if isinstance(repository, Definitions) else Definitions(repository, pins, rules.level)
-    graph = Graph(solution, known, plain)
-    asked = [graph.installed[name] for name, _ in solution.request.wanted]
-    variants = asked if with_test or with_doc else []
-    roots = [*(solution.packages if whole else ()), *(() if variants else asked)]
-    nodes = graph.nodes(roots, variants, replace(plain, with_test=with_test, with_doc=with_doc))
-    at = PREFIX if all(node.relocation.possible for node in nodes) else prefix
-    maker = _Maker(graph, patches, content, hash, with_test=with_test, with_doc=with_doc, prefix=at)
-    builds = tuple(map(maker.build, nodes))
-    last = {build.package: build.key for build in builds}
-    return Plan(
+    planner = Planner(
+        known,
         base,
-        builds,
-        {build.key: build for build in builds},
-        tuple([last[package] for package in asked]),
-        at,
-        {**base.platform.variables, **base.variables, **rules.variables},
-        graph.definitions,
+        rules=rules,
+        with_test=with_test,
+        with_doc=with_doc,
+        patches=patches,
+        prefix=prefix,
+        content=content,
+        hash=hash,
     )
+    return planner.plan(solution, whole=whole)
 
 
-class _Maker:
-    """Makes the builds of nodes, in an order in which dependencies come first."""
+class Planner:
+    """Plans of many solutions, as `plan` makes them; what they have in common is worked out once."""
 
     def __init__(
         self,
-        graph: Graph,
-        patches: Mapping[str, Sequence[Patch]],
-        content: Content | None,
-        hash: Hash | None,
+        definitions: Definitions,
+        base: Base,
         *,
-        with_test: bool,
-        with_doc: bool,
-        prefix: str,
+        rules: Rules,
+        with_test: bool = False,
+        with_doc: bool = False,
+        patches: Mapping[str, Sequence[Patch]] = {},
+        prefix: str = PREFIX,
+        content: Content | None = None,
+        hash: Hash | None = None,
     ) -> None:
-        self._graph, self._definitions, self._content = graph, graph.definitions, content
-        self._patches, self._prefix = patches, prefix
-        self._with_test, self._with_doc = with_test, with_doc
-        rules = graph.rules
+        self._definitions, self._base, self._patches, self._prefix = definitions, base, patches, prefix
+        self._with_test, self._with_doc, self._content = with_test, with_doc, content
         self._hash = hash or (lambda file: effective_hash(file, level=rules.level, width=rules.width))
-        pinned = self._definitions.pins.keys()
-        self._ids = build_ids(graph.installed.values(), self._definitions.file, rules, pinned=pinned, hash=self._hash)
-        self._plain: dict[Package, str] = {}  # the keys that packages would have without anything special
-        self._keys: dict[Package, str] = {}
+        plain = replace(rules, with_test=False, with_doc=False, with_dev_setup=False)
+        tested = replace(plain, with_test=with_test, with_doc=with_doc)
+        self._graph = Graph(definitions, plain, tested, self._hash)
+        self._variables = {**base.platform.variables, **base.variables, **rules.variables}
 
-    def build(self, node: Node) -> PackageBuild:
-        """The build of a node; those of its parents have been made before."""
+    def plan(self, solution: Solution, *, whole: bool = False) -> Plan:
+        """The plan of a solution; see `plan`."""
+        installed = {package.name: package for package in solution.packages}
+        asked = [installed[name] for name, _ in solution.request.wanted]
+        variants = asked if self._with_test or self._with_doc else []
+        roots = [*(solution.packages if whole else ()), *(() if variants else asked)]
+        nodes = [node for each in self._graph.nodes(solution, roots, variants) for node in each]
+        prefix = PREFIX if all(node.relocation.possible for node in nodes) else self._prefix
+        builds = tuple([self._build(node, prefix) for node in nodes])
+        last = {build.package: build.key for build in builds}
+        return Plan(
+            self._base,
+            builds,
+            {build.key: build for build in builds},
+            tuple([last[package] for package in asked]),
+            prefix,
+            self._variables,
+            self._definitions,
+        )
+
+    def _build(self, node: Node, prefix: str) -> PackageBuild:
+        build = node.builds.get(prefix)
+        if build is None:
+            build = node.builds[prefix] = self._make(node, prefix)
+        return build
+
+    def _make(self, node: Node, prefix: str) -> PackageBuild:
         package = node.package
         patches = (*self._patches.get(package.name, ()), *self._patches.get(str(package), ()))
-        plain = self._plain_key(node)
         key = layer_key(
-            plain,
+            self._plain_key(node),
             tested=node.variant and self._with_test,
             documented=node.variant and self._with_doc,
-            facts=self._facts(node, patches),
+            facts=self._facts(node, patches, prefix),
         )
-        if not node.variant:
-            self._plain[package], self._keys[package] = plain, key
-        undefined = self._ids.undefined.get(package)
         return PackageBuild(
             package,
             key,
-            self._ids.ids[package],
-            tuple([self._keys[each] for each in node.parents]),
-            tuple([self._keys[each] for each in node.needs]),
+            node.id,
+            tuple([self._build(each, prefix).key for each in node.parents]),
+            tuple([self._build(each, prefix).key for each in node.needs]),
             node.file,
             self._definitions.source(node.file),
             node.relocation,
             node.variant and self._with_test,
             node.variant and self._with_doc,
             patches,
-            str(undefined) if undefined else "",
+            str(node.undefined or ""),
         )
 
     def _plain_key(self, node: Node) -> str:
-        """The build-id, or a key of our own that covers what opam leaves open."""
-        return self._ids.ids[node.package] or dev_key(self._parts(node))
+        """The key that the package has without anything special: the build-id, or one of our own that covers what
+        opam leaves open.
+        """
+        if node.id is None and not node.plain:
+            node.plain = dev_key(self._parts(node))
+        return node.id or node.plain
 
     def _parts(self, node: Node) -> Iterator[str]:
         """All that counts for a package without a build-id."""
@@ -145,7 +163,7 @@ class _Maker:
         if source and not source.checksums:
             yield f"source {self._source_content(node.package, source)}"
         for need in node.needs:
-            yield f"needs {need} {self._plain[need]}"
+            yield f"needs {need.package} {self._plain_key(need)}"
 
     def _source_content(self, package: Package, source: Source) -> str:
         if self._content is None:
@@ -154,16 +172,16 @@ class _Maker:
             )
         return self._content(package, source)
 
-    def _facts(self, node: Node, patches: Sequence[Patch]) -> Iterator[str]:
+    def _facts(self, node: Node, patches: Sequence[Patch], prefix: str) -> Iterator[str]:
         """What makes the layer another one than the plain key says."""
         for place, patch in enumerate(patches):
             yield f"patch {place} {sha256(patch.text).hexdigest()}"
-        if self._prefix != PREFIX:
-            yield f"prefix {self._prefix}"
-        own = self._graph.needs(node.package, self._graph.rules) if node.variant else node.needs
+        if prefix != PREFIX:
+            yield f"prefix {prefix}"
         for need in node.needs:
-            if self._keys[need] != self._plain[need] or need not in own:
-                yield f"needs {need} {self._keys[need]}"
-        for need in own:
+            key = self._build(need, prefix).key
+            if key != self._plain_key(need) or need not in node.own:
+                yield f"needs {need.package} {key}"
+        for need in node.own:
             if need not in node.needs:
-                yield f"without {need}"
+                yield f"without {need.package}"

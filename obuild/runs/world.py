@@ -8,7 +8,7 @@ from obuild.opam.cache import Cache
 from obuild.opam.effective import parse_level, usual_width
 from obuild.opam.memory import HashMemory
 from obuild.opam.solver import Memory, Rules, Solution, everything, fingerprints, open_solver, solve_all, variable_table
-from obuild.plan import PREFIX, Definitions, plan
+from obuild.plan import PREFIX, Definitions, Planner
 from obuild.runs.merge import Target
 from obuild.value import value
 
@@ -60,6 +60,7 @@ class World:
         self.repository, self.base, self.terms = repository, base, terms
         self._cache, self._content = cache, content
         self._solvers: dict[Package | None, tuple[Solver, FactReader]] = {}
+        self._planners: dict[Package | None, Planner] = {}
         level = parse_level(terms.opam_version)
         self._level, self._width = level, usual_width(level)
         self._definitions = Definitions(repository, terms.pins, level)
@@ -103,7 +104,7 @@ class World:
         if not isinstance(answer, Solution):
             return Target(name, version, error=answer.report), None
         try:
-            made = self._plan(answer, compiler)
+            made = self._planner(compiler).plan(answer)
         except OpamError as error:
             return Target(name, version, error=str(error)), None
         return Target(name, version, made.targets[0]), made
@@ -117,20 +118,20 @@ class World:
         newest = [*universe.available(name), *universe.packages.get(name, ())[::-1], "dev"]
         return f"{name}.{version or newest[0]}"
 
-    def _plan(self, solution: Solution, compiler: Package | None) -> Plan:
-        rules = IdRules(self._level, self._width, dict(self._variables(compiler)))
-        return plan(
-            solution,
-            self._definitions,
-            self.base,
-            rules=rules,
-            with_test=self.terms.with_test,
-            with_doc=self.terms.with_doc,
-            patches=self.terms.patches,
-            prefix=self.terms.prefix,
-            content=self._content,
-            hash=self._hash,
-        )
+    def _planner(self, compiler: Package | None) -> Planner:
+        if compiler not in self._planners:
+            self._planners[compiler] = Planner(
+                self._definitions,
+                self.base,
+                rules=IdRules(self._level, self._width, dict(self._variables(compiler))),
+                with_test=self.terms.with_test,
+                with_doc=self.terms.with_doc,
+                patches=self.terms.patches,
+                prefix=self.terms.prefix,
+                content=self._content,
+                hash=self._hash,
+            )
+        return self._planners[compiler]
 
     @property
     def unreadable(self) -> tuple[OpamError, ...]:
