@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from obuild.errors import UsageError
 from obuild.value import value
 
@@ -56,6 +54,8 @@ class Hasher:
     """Takes all the wanted digests of a file while it passes."""
 
     def __init__(self, wanted: Sequence[Checksum]) -> None:
+        import hashlib  # who only parses checksums does without
+
         self._wanted = wanted
         self._hashes = {
             kind: hashlib.new(kind, usedforsecurity=False) for kind in {c.kind for c in wanted} | {"sha256"}

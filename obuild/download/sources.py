@@ -13,10 +13,7 @@ import threading
 from contextlib import contextmanager
 
 from obuild.download.checksum import parse_checksums
-from obuild.download.part import CHUNK, Part
 from obuild.errors import FetchError, UsageError
-from obuild.opam.shape import WrongShape
-from obuild.opam.url import parse_url
 from obuild.value import value
 
 TYPE_CHECKING = False
@@ -25,6 +22,7 @@ if TYPE_CHECKING:
 
     from obuild.cancel import Cancel
     from obuild.download.checksum import Checksum
+    from obuild.download.part import Part
     from obuild.opam.url import Url
 
     Write = Callable[[bytes], None]
@@ -136,6 +134,7 @@ class Sources:
     def _fetch(
         self, wanted: Sequence[Checksum], addresses: Sequence[Url], write: Write | None, cancel: Cancel | None
     ) -> str:
+        from obuild.download.part import Part
         from obuild.retry import retry
 
         final = f"{self.path}/{wanted[0].path}"
@@ -238,6 +237,7 @@ def _from(place: Place, part: Part, write: Write | None, cancel: Cancel | None) 
 def _verify(path: str, wanted: Sequence[Checksum]) -> str:
     """How a file differs from what it should be, "" when it does not."""
     from obuild.download.checksum import Hasher
+    from obuild.download.part import CHUNK
 
     hasher = Hasher(wanted)
     with open(path, "rb", buffering=0) as file:
@@ -247,6 +247,9 @@ def _verify(path: str, wanted: Sequence[Checksum]) -> str:
 
 
 def _parse(text: str) -> Url:
+    from obuild.opam.shape import WrongShape
+    from obuild.opam.url import parse_url
+
     try:
         return parse_url(text)
     except WrongShape as error:

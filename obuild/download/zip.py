@@ -14,10 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MAGIC", "tar_of_zip"]
-
-MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
-"""How a zip begins; the second is an empty one."""
+__all__ = ["tar_of_zip"]
 
 CHUNK = 1 << 18
 UNIX = 3

@@ -13,7 +13,6 @@ import stat
 
 from obuild import disk, kernel
 from obuild.archive import Stream, open_archive
-from obuild.download.zip import MAGIC, tar_of_zip
 from obuild.errors import FetchError, ObuildError
 from obuild.unpack import unpack
 
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["extract"]
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+"""How a zip begins; the second is an empty one."""
+
 HEADER = "pax_global_header"
 """What a tar program makes of git's comment in an archive when it does not know such headers."""
 
@@ -90,7 +92,9 @@ def _unpack(path: str, place: str, user: tuple[int, int], name: str, cancel: Can
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         head = os.pread(fd, 512, 0)
-        if head.startswith(MAGIC):
+        if head.startswith(ZIP):
+            from obuild.download.zip import tar_of_zip
+
             return unpack(Stream(tar_of_zip(f"/proc/self/fd/{fd}", name)), place, name, user=user)
         with open_archive(fd, name, cancel=cancel) as stream:
             # tar itself is content with an archive that just ends: opam takes it, if the checksum is right.
