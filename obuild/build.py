@@ -136,11 +136,15 @@ class Builder:
 
             self._flights, self._slots = Flights(), Slots(self.options.jobs)
 
+        options = self.options
+        # What does not count for the id, but may be why a step fails. Another secret of the same name may be right.
+        terms = (options.limits, options.fast_sync, options.no_new_privs, options.variables)
+        given: dict[str, Any] = {"keep_failed": options.keep_failed, "terms": "" if secrets else repr(terms)}
+
         def work(flight: Flight) -> Made:
-            keep = self.options.keep_failed
             with (
                 self._slots.take(flight.cancel),
-                self.store.new(id, parents, keep_failed=keep, follow=flight.follow, cancel=flight.cancel) as draft,
+                self.store.new(id, parents, follow=flight.follow, cancel=flight.cancel, **given) as draft,
             ):
                 found = draft.layer
                 if found is None:

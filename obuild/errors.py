@@ -116,7 +116,8 @@ class OpamError(_Problems):
 class StepFailed(ObuildError):
     """A step's command ended with `status` (128 + n for signal n).
 
-    `log` is the path of its whole output, `tail` the end of that, `look` the command that shows what it left.
+    `log` is the path of its whole output, `tail` the end of that, `look` the command that shows what it left; `said`
+    is the message without the step's place.
     """
 
     exit_code = 1
@@ -124,7 +125,7 @@ class StepFailed(ObuildError):
     def __init__(self, message: str, *, id: str, status: int, log: str, tail: str = "", hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.id, self.status, self.log, self.tail = id, status, log, tail
-        self.look = ""
+        self.look, self.said = "", message
 
 
 class StoreError(ObuildError):

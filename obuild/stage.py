@@ -284,7 +284,12 @@ class Stage:
 
                     raise failed(failure(process.argv, status), status, advice(op, draft.log))
 
-        return self.make(step.id, _facts("run", op.shell, context), ground.parents, fill, secrets=values)
+        try:
+            return self.make(step.id, _facts("run", op.shell, context), ground.parents, fill, secrets=values)
+        except StepFailed as error:
+            if error.message == error.said:  # it failed in another process, where it stands elsewhere
+                error.message = f"{op.place}: {error.said}"
+            raise
 
     def _copy(self, op: Copy, context: Context, ground: Ground) -> Layer:
         target = _join(context.workdir, op.dst)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,21 +163,6 @@ def test_another_process_follows_live_and_gets_the_result(house: House, gate: Ga
     assert out.splitlines()[-1] == rest.splitlines()[-1]
 
 
-def test_when_the_process_that_builds_fails_the_one_that_follows_tries_itself(house: House, gate: Gate) -> None:
-    text = stage(gate.run("echo A", "exit 7"))
-    first = house.start(text)
-    gate.wait()
-    second = house.start(text)
-    time.sleep(0.5)
-    gate.open()
-    assert first.wait(60) == 1
-    gate.wait()  # the second runs it
-    gate.open()
-    assert second.wait(60) == 1
-    for process in (first, second):
-        process.communicate()
-
-
 def test_a_step_of_a_process_that_is_killed_is_taken_over(house: House, gate: Gate) -> None:
     text = stage(gate.run("echo A; sleep 987652 &", "echo B"))
     first = house.start(text)
@@ -223,6 +210,49 @@ def test_one_of_two_gives_up_and_the_other_succeeds(house: House, gate: Gate) ->
     assert isinstance(first.error, Cancelled)
     gate.open()
     assert second.result()
+    assert gate.nobody()
+
+
+def waiting(house: House, gate: Gate, text: str, *words: str) -> list[subprocess.Popen[bytes]]:
+    """Two processes that build the same: a step runs in the first, and the second, with `words`, hears it."""
+    first = house.start(text)
+    gate.wait()
+    second = house.start(text, *words)
+    assert second.stdout
+    assert any(line == b"heard\n" for line in second.stdout)
+    return [first, second]
+
+
+def test_a_failure_is_shared_between_processes(house: House, gate: Gate) -> None:
+    text = stage(gate.run("echo heard", "echo last; exit 7"))
+    processes = waiting(house, gate, text)
+    gate.open()
+    said = [re.sub(rb"\d+\.spec", b"x.spec", process.communicate(timeout=60)[1]) for process in processes]
+    assert [process.returncode for process in processes] == [1, 1]
+    assert gate.nobody()
+    assert said[0] == said[1]
+    assert b'x.spec:1:31: "/bin/sh" "-c" ' in said[0]
+    assert b"failed with exit status 7" in said[0]
+    path = re.findall(rb"^log: (.*)$", said[1], re.M)[0].decode()
+    assert Path(path).read_text() == "heard\nlast\n"
+    later = house.start(text)
+    gate.wait()  # whoever asks later tries again
+    gate.open()
+    later.communicate(timeout=60)
+    assert later.returncode == 1
+
+
+@pytest.mark.parametrize("words", [["--pids", "50"], ["--fast-sync"], ["--discard-failed"]], ids=" ".join)
+def test_a_failure_on_other_terms_is_not_shared(house: House, gate: Gate, words: list[str]) -> None:
+    text = stage(gate.run("echo heard", "exit 7"))
+    first, second = waiting(house, gate, text, *words)
+    gate.open()
+    first.communicate(timeout=60)
+    if words != ["--discard-failed"]:  # which says nothing of how the step runs
+        gate.wait()
+        gate.open()
+    second.communicate(timeout=60)
+    assert (first.returncode, second.returncode) == (1, 1)
     assert gate.nobody()
 
 

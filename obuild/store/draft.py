@@ -48,6 +48,7 @@ class Draft:
         keep_failed: bool,
         follow: Callable[[bytes], None] | None,
         cancel: Cancel | None,
+        terms: str = "",
     ) -> None:
         self.id, self.parents = id, parents
         self.layer: Layer | None = None
@@ -61,6 +62,9 @@ class Draft:
         self._holds: list[Lock] = []
         self._log = -1
         self._settled: Layer | None = None
+        self._terms = terms
+        self._before: int | None = None
+        """The inode of the failed tree that was there when waiting began, 0 for none."""
         self._kept: frozenset[str] = _KEPT
 
     @property
@@ -114,6 +118,7 @@ class Draft:
                 tail.end(self.layer.log)
                 self._end()
             else:
+                self._raise_failure(tail)
                 self._begin()
         except OSError as error:
             self._end()
@@ -128,6 +133,20 @@ class Draft:
     def _found(self) -> Layer | None:
         """What somebody else has finished."""
         return self._store.get(self.id)
+
+    def _raise_failure(self, tail: _Tail) -> None:
+        """Fail as the one that was waited for has failed, if it was made in the way that is wanted here."""
+        if self._before is None or not self._terms or _inode(self._failed) in (0, self._before):
+            return
+        failed = Layer(self.id, self._failed)
+        try:
+            meta = failed.meta()
+        except StoreError:
+            return  # pruned meanwhile
+        if meta.get("terms") == self._terms and isinstance(meta.get("status"), int):
+            tail.end(failed.log)
+            said, hint = str(meta.get("said", "")), str(meta.get("hint", ""))
+            raise StepFailed(said, id=self.id, status=meta["status"], log=failed.log, hint=hint)
 
     def _begin(self) -> None:
         for parent in self.parents:
@@ -172,8 +191,11 @@ class Draft:
 
     def _keep(self, error: Exception) -> None:
         """Keep the tree of a failed step in `failed/`, in the place of an earlier one."""
-        target = f"{self._store.path}/failed/{escape(self.id)}"
-        self._finish(self.meta | {"error": str(error), "status": getattr(error, "status", None)})
+        target = self._failed
+        facts = {"error": str(error), "status": getattr(error, "status", None)}
+        if self._terms and isinstance(error, StepFailed):
+            facts |= {"terms": self._terms, "said": error.said, "hint": error.hint}
+        self._finish(self.meta | facts)
         if os.path.exists(target):
             self._store.discard(target)
         self._move(target)
@@ -193,6 +215,10 @@ class Draft:
         for name in os.listdir(self.path):
             if name not in self._kept:
                 remove_tree(f"{self.path}/{name}")
+
+    @property
+    def _failed(self) -> str:
+        return f"{self._store.path}/failed/{escape(self.id)}"
 
     def _move(self, target: str) -> None:
         try:
@@ -230,6 +256,8 @@ class Draft:
                 self._store.backend.drop(self.path)
                 scratch.release()
                 continue
+            if self._before is None:
+                self._before = _inode(self._failed)
             tail.look()
             if self._cancel:
                 self._cancel.wait(pause)
@@ -279,6 +307,13 @@ class _Tail:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path, follow_symlinks=False).st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _write(path: str, content: object) -> None:

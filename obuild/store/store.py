@@ -70,6 +70,7 @@ class Store:
         keep_failed: bool = False,
         follow: Callable[[bytes], None] | None = None,
         cancel: Cancel | None = None,
+        terms: str = "",
     ) -> Draft:
         """A layer to be written in a `with` block: published at its end, gone after an exception.
 
@@ -77,10 +78,13 @@ class Store:
         comes. `Draft.layer` is then the finished layer and there is nothing to do. `keep_failed` keeps the tree of an
         exception other than `Cancelled` for `failed_layer`. Raises `Cancelled` when `cancel` is set while waiting, and
         `StoreError`, temporary, when a parent has been pruned meanwhile: building it again helps.
+
+        `terms` says how it is made, of what counts for no id (limits): entering raises the `StepFailed` of the one
+        waited for when that was on the same terms, which are not "".
         """
         from obuild.store.draft import Draft
 
-        return Draft(self, id, parents, keep_failed=keep_failed, follow=follow, cancel=cancel)
+        return Draft(self, id, parents, keep_failed=keep_failed, follow=follow, cancel=cancel, terms=terms)
 
     def cache(self, name: str, user: tuple[int, int] = (0, 0)) -> AbstractContextManager[str]:
         """A private writable copy of the cache directory `name`, its top owned by `user`, for the time of the block.
