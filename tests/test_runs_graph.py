@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from obuild.runs.failure import last_nodes, rank_failures
 from obuild.runs.graph import Build, Graph, load_graph, save_graph
@@ -31,6 +35,23 @@ def test_dependents_and_dependencies() -> None:
     assert [build.id for build in GRAPH.named("dune")] == ["d", "d2"]
     assert [build.id for build in GRAPH.named("dune.4")] == ["d2"]
     assert GRAPH.edges({"p", "b", "c"}) == {"base.1": ("ocaml.5",), "ocaml.5": (), "ppx.1": ("base.1",)}
+
+
+def test_all_closures_at_once() -> None:
+    assert GRAPH.closures() == {key: GRAPH.dependencies([key]) for key in GRAPH.builds}
+    chain = Graph([Build(str(number), f"p{number}.1", (str(number - 1),)) for number in range(2000)][::-1])
+    assert len(chain.closures()["1999"]) == 1999
+    torn = Graph([Build("a", "a.1", ("b", "gone")), Build("b", "b.1", ("a",))])
+    assert torn.closures().keys() == {"a", "b"}
+
+
+@given(st.integers(1, 40), st.randoms(use_true_random=False))
+def test_closures_of_any_graph(size: int, random: Random) -> None:
+    needs = [{str(random.randrange(number)) for _ in range(3)} if number else set() for number in range(size)]
+    builds = [Build(str(number), f"p{number}.1", tuple(deps)) for number, deps in enumerate(needs)]
+    random.shuffle(builds)
+    graph = Graph(builds)
+    assert graph.closures() == {key: graph.dependencies([key]) for key in graph.builds}
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:

@@ -114,19 +114,19 @@ def test_processes_append_together_while_it_is_rewritten(tmp_path: Path) -> None
 
 def test_a_killed_writer_leaves_whole_records(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    for round in range(10):
-        process = child(path, str(round), 10**9)
+    for turn in range(10):
+        process = child(path, str(turn), 10**9)
         assert process.stdout
         process.stdout.readline()
         time.sleep(random.uniform(0, 0.05))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        Journal(str(path)).append({"who": "test", "number": round})
+        Journal(str(path)).append({"who": "test", "number": turn})
     records, broken = Journal(str(path)).read()
     assert broken == 0
     assert [record["number"] for record in records if record["who"] == "test"] == list(range(10))
-    for round in range(10):
-        numbers = [record["number"] for record in records if record["who"] == str(round)]
+    for turn in range(10):
+        numbers = [record["number"] for record in records if record["who"] == str(turn)]
         assert numbers == list(range(len(numbers)))
 
 

@@ -46,7 +46,7 @@ def bless(found: Iterable[Choice], *, newest: Callable[[str], Any] | None = None
 
 def choices(graph: Graph, compilers: Mapping[str, str] | None = None) -> list[Choice]:
     """All builds of a graph as candidates; `compilers` gives the compiler of each, else it is looked for."""
-    needs = {key: graph.dependencies([key]) for key in graph.builds}
+    needs = graph.closures()
     users = dict.fromkeys(graph.builds, 0)
     for dependencies in needs.values():
         for dep in dependencies:

@@ -64,6 +64,23 @@ class Graph:
             waiting += new
         return found.difference(first)
 
+    def closures(self) -> dict[str, frozenset[str]]:
+        """All that each build needs, also indirectly: for all builds at once, those that need nothing first."""
+        found: dict[str, frozenset[str]] = {}
+        waiting = list(reversed(self.builds))
+        begun = set[str]()
+        while waiting:
+            key = waiting[-1]
+            deps = [dep for dep in self.builds[key].deps if dep in self.builds]
+            missing = [dep for dep in deps if dep not in found and dep not in begun]
+            if key in found or not missing:
+                waiting.pop()
+                found.setdefault(key, frozenset(deps).union(*(found.get(dep, ()) for dep in deps)))
+            else:
+                begun.add(key)  # a cycle, which no plan has, would end here
+                waiting += missing
+        return found
+
     def packages(self, ids: Iterable[str]) -> list[str]:
         """The packages of some builds, each once, sorted."""
         return sorted({self.builds[key].package for key in ids})

@@ -46,6 +46,34 @@ class Entry:
     failed_dep: str = ""
     failed_dep_hash: str = ""
 
+    # The shared constructor of records is generic, and an index of 20,000 histories makes 140,000 entries.
+    def __init__(
+        self,
+        ts: str,
+        run: str,
+        build_hash: str,
+        status: str,
+        category: str,
+        blessed: bool = False,
+        compiler: str = "",
+        universe: str = "",
+        error: str = "",
+        failed_dep: str = "",
+        failed_dep_hash: str = "",
+    ) -> None:
+        put = object.__setattr__
+        put(self, "ts", ts)
+        put(self, "run", run)
+        put(self, "build_hash", build_hash)
+        put(self, "status", status)
+        put(self, "category", category)
+        put(self, "blessed", blessed)
+        put(self, "compiler", compiler)
+        put(self, "universe", universe)
+        put(self, "error", error)
+        put(self, "failed_dep", failed_dep)
+        put(self, "failed_dep_hash", failed_dep_hash)
+
     @property
     def stream(self) -> tuple[str, str]:
         """What makes builds of a package comparable over time: compiler, and universe (or hash where none is told)."""
@@ -55,21 +83,21 @@ class Entry:
 _LONGEST = 1000
 """Letters of an error: a solver's whole explanation is in the run, and a history is read from its end."""
 
-_REQUIRED = ("ts", "run", "build_hash", "status", "category")
+_REQUIRED = frozenset(("ts", "run", "build_hash", "status", "category"))
+_TEXTS = frozenset(fields(Entry)) - {"blessed"}
 
 
 def format_entry(entry: Entry) -> dict[str, Any]:
     """The entry as an object; optional keys that say nothing are left out."""
     items = ((name, getattr(entry, name)) for name in fields(entry))
-    return {name: item for name, item in items if item or name in (*_REQUIRED, "blessed")}
+    return {name: item for name, item in items if item or name in _REQUIRED or name == "blessed"}
 
 
 def parse_entry(record: Mapping[str, Any]) -> Entry | None:
     """The entry that an object is, or None when a required key is missing or no text."""
-    texts = {name: record[name] for name in fields(Entry) if isinstance(record.get(name), str)}
-    if not all(name in texts for name in _REQUIRED):
+    texts = {name: item for name, item in record.items() if name in _TEXTS and type(item) is str}
+    if not texts.keys() >= _REQUIRED:
         return None
-    texts.pop("blessed", None)
     return Entry(**texts, blessed=record.get("blessed") is True)
 
 

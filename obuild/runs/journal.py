@@ -27,6 +27,9 @@ __all__ = ["Journal", "backwards", "parse_line"]
 _APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLANK = b" \t\r\n"
+_EDGES = b"\0" + _BLANK
+
+_decode = json.JSONDecoder().raw_decode
 
 _guard = threading.Lock()
 _locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
@@ -126,10 +129,11 @@ def _content(path: str) -> bytes:
 def parse_line(line: bytes) -> dict[str, Any] | None:
     """The object that a line is, or None. NULs around it are what a file system left of a write that never came."""
     try:
-        record = json.loads(line.strip(b"\0" + _BLANK))
+        text = line.strip(_EDGES).decode()
+        record, end = _decode(text)
     except (ValueError, RecursionError):  # not UTF-8 is a ValueError too
         return None
-    return record if isinstance(record, dict) else None
+    return record if isinstance(record, dict) and end == len(text) else None
 
 
 _PIECE = 4096

@@ -16,7 +16,8 @@ from obuild.value import value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import IO, Any
+    from io import StringIO
+    from typing import Any
 
     from obuild.cancel import Cancel
 
@@ -162,7 +163,7 @@ _guard = threading.Lock()
 class _Heard:
     """What apprise warns of inside a `with`, as text; nothing that has an address in it comes to anybody else's log."""
 
-    def __enter__(self) -> IO[str]:
+    def __enter__(self) -> StringIO:
         import logging
 
         import apprise
@@ -175,7 +176,7 @@ class _Heard:
         self._requests.addFilter(self._filter)
         capture: Any = apprise.LogCapture
         self._capture = capture(level=logging.WARNING)
-        said: IO[str] = self._capture.__enter__()
+        said: StringIO = self._capture.__enter__()
         return said
 
     def __exit__(self, *error: object) -> None:

@@ -66,7 +66,7 @@ class Status:
     packages: Mapping[str, Mapping[str, str]] = {}
 
 
-_ENOUGH = 6
+_ENOUGH = 4
 """Entries of a history that are read at least: compilers that the last two runs left out are seen too."""
 
 _LIMIT = 1 << 16

@@ -31,7 +31,7 @@ def universe_id(packages: Iterable[str], ids: Mapping[str, str] | None = None) -
 def universes(graph: Graph, *, content: bool = True) -> dict[str, str]:
     """The universe of every build of a graph, by its hash; with `content` the build-ids count."""
     found: dict[str, str] = {}
-    for key in graph.builds:
-        ids = {graph.builds[dep].package: dep for dep in graph.dependencies([key])}
+    for key, needs in graph.closures().items():
+        ids = {graph.builds[dep].package: dep for dep in needs}
         found[key] = universe_id(ids, ids if content else None)
     return found
