@@ -137,6 +137,8 @@ def _make_folder(top: int, target: str, user: tuple[int, int]) -> int:
     except OSError as error:
         raise ObuildError(f'"{target}" is no directory in the image: {error.strerror}') from None
     above, leaf = posixpath.split(target.rstrip("/"))
+    if leaf == ".":
+        return _make_folder(top, above, user)
     if not leaf:
         raise ObuildError(f'"{target}" is a symlink that leads nowhere in the image')
     folder = _make_folder(top, above, user)
