@@ -67,7 +67,7 @@ class Graph:
     def closures(self) -> dict[str, frozenset[str]]:
         """All that each build needs, also indirectly: for all builds at once, those that need nothing first."""
         found: dict[str, frozenset[str]] = {}
-        waiting = list(reversed(self.builds))
+        waiting = [*self.builds][::-1]
         begun = set[str]()
         while waiting:
             key = waiting[-1]
