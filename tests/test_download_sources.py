@@ -112,7 +112,7 @@ def test_what_is_here_under_another_checksum_is_used(web: Web, sources: Sources)
 def test_every_checksum_is_checked(web: Web, sources: Sources, place: Path) -> None:
     url = web.put("/a.tgz", DATA)
     bad = "md5=" + "0" * 32
-    with refused(FetchError, f'"{url}" is not what was promised: it has {MD5}, not {bad}'):
+    with refused(FetchError, f'bad checksum of "{url}": expected {bad}, got {MD5}'):
         sources.obtain(url, (SUM, bad))
     assert [path for path in left(place) if not path.endswith(".part")] == []
     assert web.requests == ["/a.tgz"], "a wrong content is not asked for again"
@@ -231,14 +231,14 @@ def test_the_next_place_is_tried(web: Web, sources: Sources) -> None:
     said: list[bytes] = []
     assert Path(sources.obtain(first, (SUM,), (second, third), write=said.append)).read_bytes() == DATA
     assert web.requests == ["/a.tgz", "/missing.tgz", "/b.tgz"]
-    assert f'"{first}" is not what was promised: it has {sha256(b"not it")}, not {SUM}; trying' in said[1].decode()
+    assert f'bad checksum of "{first}": expected {SUM}, got {sha256(b"not it")}; trying' in said[1].decode()
 
 
 def test_what_every_place_said_is_told(web: Web, sources: Sources) -> None:
     first, second = web.put("/a.tgz", b"not it"), f"{web.url}/missing.tgz"
     lines = [
         f'no place has "{first}":',
-        f'  "{first}" is not what was promised: it has {sha256(b"not it")}, not {SUM}',
+        f'  bad checksum of "{first}": expected {SUM}, got {sha256(b"not it")}',
         f'  can not get "{second}": 404 Not Found',
     ]
     with refused(FetchError, "\n".join(lines)):

@@ -71,7 +71,8 @@ class Hasher:
         """What names a file for which nothing was promised."""
         return Checksum("sha256", self._hashes["sha256"].hexdigest())
 
-    def mismatches(self) -> tuple[tuple[Checksum, Checksum], ...]:
-        """The promises that the file breaks: what it was to be, and what it is."""
+    @property
+    def broken(self) -> str:
+        """The promises that the file breaks, each with what it is instead; "" for a file that keeps all."""
         found = [(wanted, Checksum(wanted.kind, self._hashes[wanted.kind].hexdigest())) for wanted in self._wanted]
-        return tuple((wanted, actual) for wanted, actual in found if wanted != actual)
+        return ", ".join(f"expected {wanted}, got {actual}" for wanted, actual in found if wanted != actual)

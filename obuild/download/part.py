@@ -136,7 +136,7 @@ class Part:
     @property
     def broken(self) -> str:
         """How what has arrived differs from what was promised, "" when it does not."""
-        return "; ".join(f"it has {actual}, not {wanted}" for wanted, actual in self._hasher.mismatches())
+        return self._hasher.broken
 
     @property
     def checksum(self) -> Checksum:
@@ -148,7 +148,7 @@ class Part:
         broken = self.broken
         if broken:
             self.restart()
-            raise FetchError(f'"{url}" is not what was promised: {broken}')
+            raise FetchError(f'bad checksum of "{url}": {broken}')
 
     def publish(self, final: str) -> None:
         """Give the file its final name."""

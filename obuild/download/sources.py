@@ -243,7 +243,7 @@ def _verify(path: str, wanted: Sequence[Checksum]) -> str:
     with open(path, "rb", buffering=0) as file:
         while data := file.read(CHUNK):
             hasher.update(data)
-    return "; ".join(f"it has {actual}, not {promised}" for promised, actual in hasher.mismatches())
+    return hasher.broken
 
 
 def _parse(text: str) -> Url:
