@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from obuild.runs.classify import CATEGORIES, RULES, Verdict, classify, classify_log, transient
 
@@ -151,6 +156,46 @@ def test_any_bytes_do() -> None:
     assert line.isprintable()
     assert "Error: " in line
     assert len(classify(b"Error: " + b"x" * 10_000).line) == 300
+
+
+C = "printf '%s\\n' '{}' > a.c; cc a.c {}"
+MAKE = "printf 'all:\\n\\t{}\\n' > Makefile; make"
+PATCH = "echo a > f; printf -- '--- f\\n+++ f\\n@@ -1 +1 @@\\n-b\\n+c\\n' | patch f"
+REAL = [
+    ("cc", C.format("int main(void) { return x; }", ""), "build_failure", "a.c:1:25: error: "),
+    ("cc", C.format("#include <no/such.h>", ""), "build_failure", "a.c:1:10: fatal error: no/such.h: No such"),
+    ("cc", C.format("int f(void); int main(void) { return f(); }", ""), "build_failure", "a.c:(.text+"),
+    ("cc", C.format("int main(void) { return 0; }", "-lnosuchlib"), "build_failure", "/usr/bin/ld: cannot find"),
+    ("make", MAKE.format("no-such-program -x"), "build_failure", "make: no-such-program: No such"),
+    ("make", MAKE.format("echo fine; false"), "build_failure", "make: *** [Makefile:2: all] Error 1"),
+    ("make", "make", "build_failure", "make: *** No targets specified"),
+    ("sh", "no-such-program", "build_failure", "sh: "),
+    ("touch", "touch /proc/nothing/file", "build_failure", "touch: cannot touch"),
+    ("patch", PATCH, "patch_failure", "Hunk #1 FAILED"),
+    ("dd", "dd if=/dev/zero of=/dev/full count=1", "disk_full", "dd: "),
+    ("python3", "python3 -c 'import no_such_module'", "build_failure", "ModuleNotFoundError: "),
+    ("curl", "curl -sS http://127.0.0.1:1/", "transient_failure", "curl: (7)"),
+    ("apt-get", "apt-get install -qy no-such-package-at-all", "depext_unavailable", "E: Unable to locate package"),
+    ("git", "git apply no-such.patch", "build_failure", "error: can't open patch"),
+]
+
+
+@pytest.mark.parametrize(("program", "script", "category", "line"), REAL, ids=[row[3] for row in REAL])
+def test_what_real_programs_say(tmp_path: Path, program: str, script: str, category: str, line: str) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"not installed: {program}")
+    environment = {**os.environ, "LC_ALL": "C", "http_proxy": ""}
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, env=environment)
+    assert done.returncode
+    verdict = classify(done.stdout + done.stderr, status=done.returncode)
+    assert (verdict.category, verdict.line[: len(line)]) == (category, line)
+
+
+@given(st.binary(max_size=400), st.text(max_size=100), st.booleans())
+def test_any_log_has_a_verdict(log: bytes, said: str, test: bool) -> None:
+    verdict = classify(log, said=said, test=test)
+    assert verdict.category in CATEGORIES
+    assert verdict.line == "" or verdict.line.isprintable()
 
 
 def test_files(tmp_path: Path) -> None:

@@ -9,11 +9,14 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from obuild.runs.journal import Journal, backwards, parse_line
 
@@ -158,6 +161,21 @@ def test_a_failed_rewrite_changes_nothing(tmp_path: Path) -> None:
     journal.append({"n": 2})
     assert [record["n"] for record in journal.read()[0]] == [1, 2]
     assert os.listdir(tmp_path) == ["a"]
+
+
+@given(st.lists(st.binary(max_size=60), max_size=8))
+def test_whatever_a_file_holds_the_next_record_is_read(pieces: list[bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a")
+        for number, piece in enumerate(pieces):
+            with open(path, "ab") as file:
+                file.write(piece)
+            Journal(str(path)).append({"n": number, "mine": True})
+        records, _ = Journal(str(path)).read()
+        assert [record["n"] for record in records if record.get("mine")] == list(range(len(pieces)))
+        if pieces:
+            last = next(backwards(str(path), 1 << 20))
+            assert last == {"n": len(pieces) - 1, "mine": True}
 
 
 def test_a_symlink_is_not_followed(tmp_path: Path) -> None:

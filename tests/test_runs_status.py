@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from obuild.runs.history import Entry, History
 from obuild.runs.status import Change, Rollup, Status, format_status, generate_status, load_status, save_status
@@ -158,6 +161,17 @@ def test_only_what_changed_is_read_again(past: Past) -> None:
     assert rollup.reads == 21
     assert [change.package for change in two.changes] == ["p3.1"]
     assert (one.packages["p4.1"], two.packages) == ({"": OK}, past.status(2).packages)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("xyz"), st.booleans(), st.sampled_from(["", "5"]))))
+def test_what_is_kept_in_memory_is_what_a_new_look_finds(told: list[tuple[int, str, bool, str]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        past, rollup = Past(Path(folder)), Rollup(folder)
+        for number, (package, key, good, compiler) in enumerate(told):
+            run = number // 3
+            past.tell(run, f"p{package}.1", key, OK if good else BAD, blessed=good, compiler=compiler)
+            if number % 2:
+                assert past.status(run, rollup=rollup, now=0.0) == past.status(run, now=0.0)
 
 
 def test_long_histories_are_read_from_their_end(past: Past) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+from contextlib import contextmanager
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from obuild.errors import Cancelled, ObuildError
@@ -15,7 +16,7 @@ from obuild.value import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from io import StringIO
     from typing import Any
 
@@ -160,29 +161,27 @@ _guard = threading.Lock()
 """What apprise says is heard through one logger, so one message is sent at a time."""
 
 
-class _Heard:
-    """What apprise warns of inside a `with`, as text; nothing that has an address in it comes to anybody else's log."""
+@contextmanager
+def _hearing() -> Iterator[StringIO]:
+    """What apprise warns of meanwhile; nothing that has an address in it comes to anybody else's log."""
+    import logging
 
-    def __enter__(self) -> StringIO:
-        import logging
+    import apprise
 
-        import apprise
+    capture: Any = apprise.LogCapture
+    requests, thread = logging.getLogger("urllib3.connectionpool"), threading.get_ident()
 
-        _guard.acquire()
+    def others(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    with _guard:
         logging.getLogger("apprise").propagate = False
-        thread = threading.get_ident()
-        self._requests = logging.getLogger("urllib3.connectionpool")
-        self._filter = lambda record: record.thread != thread
-        self._requests.addFilter(self._filter)
-        capture: Any = apprise.LogCapture
-        self._capture = capture(level=logging.WARNING)
-        said: StringIO = self._capture.__enter__()
-        return said
-
-    def __exit__(self, *error: object) -> None:
-        self._capture.__exit__(*error)
-        self._requests.removeFilter(self._filter)
-        _guard.release()
+        requests.addFilter(others)
+        try:
+            with capture(level=logging.WARNING) as said:
+                yield said
+        finally:
+            requests.removeFilter(others)
 
 
 def _open(address: str) -> _Plugin | None:
@@ -190,7 +189,7 @@ def _open(address: str) -> _Plugin | None:
 
     end = "&" if "?" in address else "?"
     limits = f"{end}cto={TIMEOUT}&rto={TIMEOUT}&overflow=truncate"
-    with _Heard():
+    with _hearing():
         asset = apprise.AppriseAsset(app_id="obuild", app_desc="obuild", app_url="", secure_logging=True)
         plugin: _Plugin | None = apprise.Apprise.instantiate(address + limits, asset=asset, suppress_exceptions=True)
     return plugin
@@ -201,7 +200,7 @@ _STATUS = re.compile(r"error=(\d{3})\b")
 
 def _deliver(plugin: _Plugin, message: str, title: str) -> None:
     """Send once. Raises `ObuildError`, temporary where another attempt may help."""
-    with _Heard() as said:
+    with _hearing() as said:
         if plugin.notify(body=message or " ", title=title):
             return
         text = said.getvalue()

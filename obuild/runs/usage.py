@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["Room", "Share", "layer_records", "measure_layers"]
 
 
+_NO_LAYERS = frozenset("cache failed flat images index run runs sources tmp".split())
+"""Directories of a store that have no finished layers."""
+
+
 @value
 class Share:
     """What one package takes: its `layers`, of all versions together with `all_versions`, and their bytes."""
@@ -79,4 +83,4 @@ def _directories(folder: str) -> list[str]:
             names = [item.name for item in found if item.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return []
-    return sorted(name for name in names if not name.startswith(".") and name not in ("failed", "tmp", "runs", "flat"))
+    return sorted(name for name in names if not name.startswith(".") and name not in _NO_LAYERS)
