@@ -35,7 +35,7 @@ def act(
     """Do what `(copy (from (opam ACTION …)) …)` says to the tree below the host directory `root`.
 
     `switch`: make `target`, the prefix, a switch of the opam root above it, with all that is in its `packages/`
-    installed. `substs`: make each file `src` in `workdir` from its `.in` file. `install`: install into the prefix
+    installed, and `workdir` if that is in it: a package without sources is built there, too. `substs`: make each file `src` in `workdir` from its `.in` file. `install`: install into the prefix
     `target` what `package` left in `workdir`.
 
     `package`, `id`: `NAME.VERSION` and its layer key. `ids`: the keys of the packages that are there, by `NAME.VERSION`
@@ -50,7 +50,7 @@ def act(
         if action == "switch":
             from obuild.switch.creation import make_switch
 
-            return make_switch(scene, target)
+            return make_switch(scene, target, workdir)
         if action == "substs":
             from obuild.switch.expansion import expand_files
 

@@ -21,12 +21,17 @@ __all__ = ["make_switch"]
 _MATTERS = re.compile(rb"\b(setenv|compiler|plugin)\b").search
 
 
-def make_switch(scene: Scene, prefix: str) -> dict[str, Any]:
-    """Make `prefix` a switch with all that is in its `packages/` installed, and what is above it an opam root."""
+def make_switch(scene: Scene, prefix: str, workdir: str = "/") -> dict[str, Any]:
+    """Make `prefix` a switch with all that is in its `packages/` installed, and what is above it an opam root.
+
+    `workdir` is made, too, if it is in the prefix.
+    """
     root, _, switch = prefix.rpartition("/")
     tree, place, home = scene.tree, prefix.encode("latin-1"), root.encode("latin-1")
     for name in DIRECTORIES:
         tree.make(place + b"/" + name.encode())
+    if workdir.startswith(f"{prefix}/"):
+        tree.make(workdir.encode("latin-1"))
     inventory = scene.inventory(place)
     marked = _Marked(inventory)
     user, group = scene.owner()
