@@ -91,8 +91,11 @@ class _Package:
         owner = f"{self._id} {sha256(self._draft.files['build.spec']).hexdigest()}"
         stage = Stage(self._builder, _Joined(reporter, self._draft.write), cancel, package=owner)
         try:
-            stage.build(self._spec, context)
-            self._gather(stage)
+            try:
+                stage.build(self._spec, context)
+                self._gather(stage)
+            except OSError as error:
+                raise self._store.explain(error, f'can not make the layer "{self._id}"') from error
         except ObuildError as error:
             self._failed(stage, error)
             raise

@@ -11,6 +11,7 @@ from obuild.store.cache import remove as remove_cache
 from obuild.store.cache import settle
 from obuild.store.chain import flat_owner
 from obuild.store.layer import Layer, list_layers, unescape
+from obuild.store.package import bases
 from obuild.store.scratch import clean_up, clean_up_containers
 from obuild.value import value
 
@@ -53,7 +54,7 @@ def fsck(store: Store, *, repair: bool) -> list[Finding]:
 
 
 def _problems(store: Store) -> Iterator[_Problem]:
-    for check in (_mounts, _containers, _drafts, _layers, _failed, _flats, _caches):
+    for check in (_mounts, _containers, _drafts, _layers, _bases, _failed, _flats, _caches):
         yield from check(store)
 
 
@@ -117,6 +118,14 @@ def _layers(store: Store) -> Iterator[_Problem]:
         message = _wrong_with(store, layer)
         if message:
             yield _Problem(layer.path, message, lambda layer=layer: _discard(store, layer))  # type: ignore[misc]
+
+
+def _bases(store: Store) -> Iterator[_Problem]:
+    for base, platform in bases(store.path).items():
+        if not store.exists(base):
+            path = f"{store.path}/{platform}/base"
+            message = f'the base of a platform, "{base}", is missing'
+            yield _Problem(path, message, lambda path=path: os.unlink(path) is None)  # type: ignore[misc,func-returns-value]
 
 
 def _failed(store: Store) -> Iterator[_Problem]:

@@ -137,7 +137,10 @@ class PackageDraft(Draft):
         self.files["paths"] = "".join([f"{_line(path)}\n" for path in survey.paths]).encode("utf-8", "surrogateescape")
 
     def retire(self, layers: Sequence[Layer]) -> dict[str, str]:
-        """Take layers of this package alone out of the store; where those are now that nobody uses, by their paths."""
+        """Take layers of this package alone, the uppermost first, out of the store down to one that somebody uses.
+
+        Where each is now, by its path.
+        """
         scratch = Scratch.fresh(self._store.path, "own")
         self._retired.append(scratch)
         moved = {}
@@ -146,13 +149,14 @@ class PackageDraft(Draft):
                 lock = Lock.attempt(layer.path)
             except FileNotFoundError:
                 continue
-            if lock:
-                os.rename(layer.path, f"{scratch.path}/{number}")
-                lock.release()
-                moved[layer.path] = f"{scratch.path}/{number}"
-                flat = f"{self._store.path}/flat/{flat_name(layer.id)}"
-                if os.path.isdir(flat):
-                    os.rename(flat, f"{scratch.path}/{number}-flat")
+            if lock is None:
+                break  # it stands on those that come now
+            os.rename(layer.path, f"{scratch.path}/{number}")
+            lock.release()
+            moved[layer.path] = f"{scratch.path}/{number}"
+            flat = f"{self._store.path}/flat/{flat_name(layer.id)}"
+            if os.path.isdir(flat):
+                os.rename(flat, f"{scratch.path}/{number}-flat")
         return moved
 
     def _finish(self, meta: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from obuild.store.cache import list_caches
 from obuild.store.cache import remove as remove_cache
 from obuild.store.chain import flat_owner
 from obuild.store.layer import Layer, escape, unescape
+from obuild.store.package import bases
 from obuild.value import value
 
 TYPE_CHECKING = False
@@ -116,7 +117,8 @@ def prune(
     """See `Store.prune`."""
     store.clean_up()
     inventory = _Inventory(store)
-    leaves = [item for item in inventory.items if not item.children]
+    kept = bases(store.path)
+    leaves = [item for item in inventory.items if not item.children and item.id not in kept]
     count, size = len(inventory.layers), sum(item.size for item in inventory.items)
     oldest = 0 if max_age is None else time.time_ns() - int(max_age * 1e9)
     pruned = []
@@ -131,7 +133,7 @@ def prune(
         count, size = count - (item.kind == "layer"), size - item.size
         for parent in inventory.parents(item):
             parent.children.remove(item)
-            if not parent.children:
+            if not parent.children and parent.id not in kept:
                 leaves.append(parent)
     return pruned
 
@@ -159,6 +161,10 @@ def delete(store: Store, id: str, *, children: bool) -> list[str]:
     if first is None:
         raise store.unknown(id)
     items = _descendants(first)
+    kept = bases(store.path)
+    for item in items:
+        if item.kind == "layer" and item.id in kept:
+            raise StoreError(f'"{item.id}" is the base of platform "{kept[item.id]}"')
     made = [item.id for item in items if item.kind == "layer" or item is first]
     if len(made) > 1 and not children:
         count = len(made) - 1

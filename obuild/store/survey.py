@@ -59,6 +59,8 @@ class Survey:
                 self._add(entry)
         except RecursionError:
             raise OSError(f'directories nested too deeply in "{layers[0]}"') from None
+        self.changed.sort()
+        self.removed.sort()
 
     @property
     def paths(self) -> list[str]:
