@@ -35,8 +35,9 @@ def act(
     """Do what `(copy (from (opam ACTION …)) …)` says to the tree below the host directory `root`.
 
     `switch`: make `target`, the prefix, a switch of the opam root above it, with all that is in its `packages/`
-    installed, and `workdir` if that is in it: a package without sources is built there, too. `substs`: make each file `src` in `workdir` from its `.in` file. `install`: install into the prefix
-    `target` what `package` left in `workdir`.
+    installed, and `workdir` if that is in it: a package without sources is built there, too. `substs`: make each file
+    `src` in `workdir` from its `.in` file. `install`: install into the prefix `target` what `package` left in
+    `workdir`.
 
     `package`, `id`: `NAME.VERSION` and its layer key. `ids`: the keys of the packages that are there, by `NAME.VERSION`
     or by name. `user`: whom new files belong to. `write`: takes what opam would print. `variables`: opam's global ones.
