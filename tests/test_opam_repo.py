@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def test_the_examples(opened: Open) -> None:
     assert packages["greet"] == ("1.0", "2.0")
     assert packages["greet-doc"] == ("1.0", "2.0~rc1")
     assert list(packages)[:4] == ["broken", "color", "conf-cc", "greet"]
-    assert sum(map(len, packages.values())) == 21
+    assert sum(map(len, packages.values())) == 29
     assert repository.notes == ()
     package = Package("greet", "2.0")
     text = (EXAMPLES / "packages/greet/greet.2.0/opam").read_bytes()
@@ -166,10 +167,15 @@ def test_every_archive_of_the_examples_is_packed_from_its_sources(tmp_path: Path
                 continue
             archive = repository.archive(source.checksums[0])
             assert archive is not None
+            if zipfile.is_zipfile(io.BytesIO(archive)):
+                with zipfile.ZipFile(io.BytesIO(archive)) as pack:
+                    pack.extractall(tmp_path)
+                    unpacked.update(pack.namelist())
+                continue
             with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
                 tar.extractall(tmp_path, filter="data")
                 unpacked.update(tar.getnames())
-    for path in sources.glob("*-*/**/*"):
+    for path in filter(Path.is_file, sources.glob("*-*/**/*")):
         relative = path.relative_to(sources)
         assert str(relative) in unpacked
         assert (tmp_path / relative).read_bytes() == path.read_bytes()

@@ -7,6 +7,7 @@ import os
 from obuild.errors import UsageError
 from obuild.opam.extra import extra_files
 from obuild.opam.source import Source
+from obuild.value import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ class Definitions:
     def source(self, file: OpamFile) -> Source | None:
         """Where the package's source is; that of a pinned one is the directory with its definition."""
         pin = self.pins.get(file.package.name)
-        return Source(f"file://{os.path.dirname(os.path.abspath(pin.path))}") if pin else file.url
+        if pin:
+            return Source(f"file://{os.path.dirname(os.path.abspath(pin.path))}")
+        part = file.fields.get("x-subpath")  # how a file of opam's format 2.0 says "subpath"
+        return replace(file.url, subpath=part) if file.url and isinstance(part, str) else file.url
 
     def path(self, package: Package) -> str:
         """The package's opam file, as messages name it."""
