@@ -102,7 +102,7 @@ def test_status(desk: Desk) -> None:
     text = desk.said("status")
     assert "after 2026-03-07-123456" in text
     assert "blessed: 1 build_failure, 2 dependency_failure, 2 success" in text
-    assert "newly failing (2):\n  base.v0.17.1 (5.3.0): success -> dependency_failure\n  dune.3.17.2" in text
+    assert "newly failing (2):\n  dune.3.17.2 (5.3.0): success -> build_failure\n  base.v0.17.1" in text
     assert "recovered (1):\n  odd.1 (5.3.0): no_solution -> success" in text
     changes = desk.run("status", "--changes")
     assert changes.returncode == 1
@@ -142,6 +142,8 @@ def test_failures_and_cascade(desk: Desk) -> None:
     (item,) = desk.objects("failures")
     assert (item["blocks"], item["replay"]) == (["app.1", "base.v0.17.1"], "obuild replay d2")
     assert "test_failure: [FAIL] sums" in desk.said("failures", "--run", "previous")
+    assert desk.said("failures", "--category", "test_failure") == ""
+    assert desk.objects("failures", "--category", "build_failure") == [item]
     assert "  app.1\n  base.v0.17.1\n" in desk.said("cascade")
     assert desk.said("cascade", "-p", "dune") == desk.said("cascade")
     waiting = desk.said("cascade", "-p", "app.1")

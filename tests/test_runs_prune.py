@@ -15,13 +15,18 @@ from obuild.errors import UsageError
 from obuild.kernel import boot_id
 from obuild.runs.history import Entry, History
 from obuild.runs.moment import DAY
+from obuild.runs.outcome import Success
 from obuild.runs.prune import (
     clean_temporary,
     prune_layers,
+    prune_runs,
     prune_universes,
     referenced_universes,
     references,
 )
+from obuild.runs.run import Node
+from obuild.runs.run_log import RunLog
+from obuild.runs.swap import point
 
 NOW = 2_000_000_000.0
 
@@ -174,6 +179,30 @@ def test_universes_of_the_last_runs_are_referred_to(tmp_path: Path) -> None:
     found = referenced_universes(str(tmp_path))
     assert {"u59", "u58"} <= found
     assert "u0" not in found
+
+
+# Runs.
+
+
+def test_old_runs_go_but_never_the_last_or_one_that_goes_on(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    day = 1772800496.0
+    ids = []
+    for number in range(5):
+        log = RunLog.start(root, now=day + number * DAY)
+        ids.append(log.id)
+        log.node_finished(Node(Success("a.1", f"h{number}")))
+        log.finish()
+    going = RunLog.start(root, now=day)
+    interrupted = RunLog.start(root, now=day)
+    interrupted.close()
+    point(f"{root}/latest", f"runs/{ids[0]}")
+    assert prune_runs(root, keep=2, now=NOW).total == 7
+    found = prune_runs(root, keep=2, now=NOW, dry_run=False)
+    assert [item.name for item in found.deleted] == [interrupted.id, ids[1], ids[2]]
+    assert sorted(os.listdir(f"{root}/runs")) == sorted([ids[0], ids[3], ids[4], going.id])
+    assert prune_runs(root, keep=0, grace=NOW, now=NOW).deleted == ()
+    assert len(History(root).read("a.1")) == 5
 
 
 # Temporary directories.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -264,6 +266,43 @@ def test_a_killed_run_is_read_and_resumed(tmp_path: Path) -> None:
     assert log.finish().packages_built == count
     with pytest.raises(UsageError, match="is finished"):
         RunLog.resume(root, id)
+
+
+AGAIN = """
+import sys
+from obuild.runs.outcome import Success
+from obuild.runs.run import Node, list_runs
+from obuild.runs.run_log import RunLog
+runs = list_runs(sys.argv[1])
+log = RunLog.resume(sys.argv[1], runs[-1].id) if runs else RunLog.start(sys.argv[1])
+print("begun", flush=True)
+done = {node.outcome.id for node in log.nodes}
+for number in range(1500):
+    if f"h{number}" not in done:
+        log.node_finished(Node(Success(f"p{number % 100}.1", f"h{number}")))
+log.finish()
+"""
+
+
+def test_a_run_that_is_killed_again_and_again_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    for _ in range(10):
+        child = subprocess.Popen([sys.executable, "-c", AGAIN, root], stdout=subprocess.PIPE, text=True)
+        assert child.stdout
+        assert child.stdout.readline() == "begun\n"
+        time.sleep(random.uniform(0, 0.03))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    if find_run(root).state == "interrupted":
+        subprocess.run([sys.executable, "-c", AGAIN, root], check=True, stdout=subprocess.DEVNULL)
+    (run,) = list_runs(root)
+    expected = sorted(f"h{number}" for number in range(1500))
+    assert sorted(node.outcome.id for node in run.nodes()) == expected
+    history = History(root)
+    told = [entry.build_hash for package in history.packages() for entry in history.read(package)]
+    assert sorted(told) == expected
+    assert run.summary
+    assert run.summary.packages_built == 1500
 
 
 def test_a_run_that_was_let_go_can_be_resumed(tmp_path: Path, log: RunLog) -> None:

@@ -101,6 +101,7 @@ def status(*, store: str | None, json: bool, changes: bool) -> int:
             _totals(title, totals)
     for kind, title in (("new_failure", "newly failing"), ("recovery", "recovered"), ("other", "changed")):
         rows = [change for change in state.changes if change.kind == kind]
+        rows.sort(key=lambda change: change.after == "dependency_failure")  # causes come before effects
         moves = [f"{row.package}{_compiler(row.compiler)}: {row.before} -> {row.after}" for row in rows]
         _section(title, moves)
     _section("new", state.new_packages)
@@ -146,9 +147,9 @@ def _entry(entry: Entry) -> str:
     return "  ".join(filter(None, (entry.ts, f"{entry.category:18}", *marks, error)))
 
 
-def failures(*, store: str | None, run: str, json: bool, count: int | None) -> int:
+def failures(*, store: str | None, run: str, json: bool, count: int | None, category: str | None) -> int:
     """Print what failed in a run, what blocks most packages first."""
-    found = _ranked(store, run)[2]
+    found = [item for item in _ranked(store, run)[2] if category in (None, item.node.outcome.category)]
     if json:
         for item in found[:count]:
             _object(_blocker(item))
@@ -310,7 +311,11 @@ COMMANDS = {
         (STORE, JSON, Option(("--changes",), "Only what has changed; exit status 1 when something fails newly.", None)),
     ),
     "history": Command(history, "Print what became of a package over time.", (STORE, JSON), (Argument("package"),)),
-    "failures": Command(failures, "Print what failed, what blocks most packages first.", (STORE, RUN, JSON, COUNT)),
+    "failures": Command(
+        failures,
+        "Print what failed, what blocks most packages first.",
+        (STORE, RUN, JSON, COUNT, Option(("--category",), "Only this kind, such as test_failure.", metavar="NAME")),
+    ),
     "cascade": Command(
         cascade,
         "Print which packages wait for which failures.",

@@ -26,6 +26,7 @@ __all__ = [
     "Pruned",
     "clean_temporary",
     "prune_layers",
+    "prune_runs",
     "prune_universes",
     "referenced_universes",
     "references",
@@ -135,6 +136,21 @@ def referenced_universes(root: str) -> set[str]:
     from obuild.runs.status import Rollup
 
     return {entry.universe for _, entries in Rollup(root).entries() for entry in entries if entry.universe}
+
+
+def prune_runs(root: str, *, keep: int, grace: float = GRACE, dry_run: bool = True, now: float | None = None) -> Pruned:
+    """Delete the records of runs but the last `keep` finished ones and those that ended within the grace period.
+
+    The one that `latest` leads to stays, and every run that goes on. Histories keep what the runs told them.
+    """
+    from obuild.runs.run import FINISHED, RUNNING, list_runs
+
+    states = {run.id: run.state for run in list_runs(root)}
+    finished = [name for name, state in states.items() if state == FINISHED]
+    kept = {name for name, state in states.items() if state == RUNNING} | set(finished[max(0, len(finished) - keep) :])
+    if os.path.islink(f"{root}/latest"):
+        kept.add(os.path.basename(os.readlink(f"{root}/latest")))
+    return _prune(f"{root}/runs", list(states), kept, grace, dry_run=dry_run, now=now)
 
 
 def _prune(folder: str, names: list[str], kept: set[str], grace: float, *, dry_run: bool, now: float | None) -> Pruned:
