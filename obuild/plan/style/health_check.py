@@ -80,7 +80,7 @@ def _script(task: Task) -> Iterator[str]:
     if task.lower_bounds:
         yield "if [ $res = 0 ]; then"
         yield f"    opam remove -y {package}"
-        yield f"    env OPAMCRITERIA=+removed,+count[version-lag,solution] opam install -vy {package}"
+        yield f"    OPAMCRITERIA='+removed,+count[version-lag,solution]' opam install -vy {package}"
         yield "    res=$?"
         yield "fi"
     yield "exit $res"
