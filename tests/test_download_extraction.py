@@ -23,6 +23,7 @@ from webserver import sha256
 from obuild.download import extract
 from obuild.errors import FetchError, ObuildError
 from obuild.opam.package import Package
+from obuild.store import Store
 
 OWNER = (1234, 4321)
 TARGET = "/home/opam/build/a.1"
@@ -431,3 +432,24 @@ def test_a_part_of_a_directory(root: Path, tmp_path: Path) -> None:
     assert unpacked(tmp_path / "source", root, src="./d") == {"f": "f"}
     with refused(FetchError, f'no directory "no" in "{tmp_path}/source"'):
         unpacked(tmp_path / "source", root, src="./no")
+
+
+# In a store.
+
+
+def test_in_a_layer_of_every_kind_of_store(store: Store, tmp_path: Path, can_mount: None) -> None:
+    with store.new("base") as draft:
+        for name in ("d/keep", "d/g/was/folder", "f/inner", "gone"):
+            path = Path(f"{draft.root}{TARGET}/{name}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("old")
+    archive = tar(tmp_path / "a.tgz", *SHAPES["one"], member("a-1/gone", "f"), member("a-1/new/h", b"h"))
+    with store.new("next", ("base",)) as draft:
+        extract(str(archive), draft.root, TARGET, user=OWNER)
+        extract(str(archive), draft.root, f"{TARGET}/new/sub", src="./d", user=OWNER)
+    layer = store.get("next")
+    assert layer
+    wanted = {"d": "/", "d/keep": "old", "d/g": "g", "f": "f", "gone": "-> f", "new": "/", "new/h": "h"}
+    with store.view(layer) as tree:
+        assert files(Path(f"{tree}{TARGET}")) == {**wanted, "new/sub": "/", "new/sub/g": "g"}
+        assert not [path for path in Path(tree).glob("*") if path.name.startswith(".obuild")]

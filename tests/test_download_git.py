@@ -185,7 +185,7 @@ def test_submodules_that_would_run_a_program(repository: Repository, sources: So
     with pytest.raises(FetchError, match=r"'ext' not allowed|transport"):
         sources.obtain(repository.url)
     assert not (tmp_path / "mark").exists()
-    assert [path.name for path in (tmp_path / "sources" / "git").glob("draft-*")] == []
+    assert list((tmp_path / "sources" / "git").glob("*/*")) == []
 
 
 def test_offline(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +198,16 @@ def test_offline(repository: Repository, tmp_path: Path, monkeypatch: pytest.Mon
         with refused(FetchError, f'"{text}" is not on this machine, and nothing is fetched offline'):
             Sources(place, offline=True).obtain(text)
     assert os.path.basename(Sources(place, offline=True).obtain(f"{far}#{commit}")) == commit
+
+
+def test_what_a_dead_process_left_is_removed(repository: Repository, sources: Sources, tmp_path: Path) -> None:
+    commit = repository.commit(f="1")
+    folder = tmp_path / "sources" / "git" / commit[:2]
+    (folder / f"{commit}.draft" / ".git").mkdir(parents=True)
+    (folder / f"{commit}.lock").touch()
+    path = sources.obtain(repository.url)
+    assert Path(path, "f").read_text() == "1"
+    assert os.listdir(folder) == [commit]
 
 
 def test_many_ask_at_once(repository: Repository, sources: Sources) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager
 
 from obuild import disk, system
 from obuild.download.part import lock_file
@@ -18,7 +19,7 @@ from obuild.value import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from obuild.cancel import Cancel
     from obuild.opam.url import Url
@@ -83,10 +84,10 @@ class _Repository:
             raise FetchError(f'"{self._wanted}" is not on this machine, and nothing is fetched offline', hint=hint)
         if not os.path.isdir(path):
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            with lock_file(f"{path}.lock", cancel=self._cancel):
+            with self._drafting(path) as draft:
                 if not os.path.isdir(path):
-                    self._make(path, commit)
-                os.unlink(f"{path}.lock")
+                    self._make(draft, commit)
+                    os.rename(draft, path)
         if not _is_commit(self._place) and not offline:
             disk.write_atomic(record, json.dumps({**_load(record), self._wanted: commit}).encode())
         return path
@@ -108,30 +109,34 @@ class _Repository:
 
     def _lengthen(self, short: str) -> str:
         """The commit whose name begins so: git servers do not say, so everything is fetched."""
-        draft = f"{self._folder}/draft-{os.urandom(8).hex()}"
-        try:
+        with self._drafting(f"{self._folder}/short") as draft:
             self._git("init", "--quiet", "--bare", draft)
             self._git("-C", draft, "fetch", "--quiet", self._address, "+refs/heads/*:refs/heads/*")
             return self._git("-C", draft, "rev-parse", "--verify", f"{short}^{{commit}}").strip()
-        finally:
-            disk.remove_tree(draft)
 
-    def _make(self, path: str, commit: str) -> None:
+    @contextmanager
+    def _drafting(self, path: str) -> Iterator[str]:
+        """A directory filled to become `path`, by one process at a time; what a dead one left in it is removed."""
+        draft = f"{path}.draft"
+        with lock_file(f"{path}.lock", cancel=self._cancel):
+            try:
+                disk.remove_tree(draft)
+                yield draft
+            finally:
+                disk.remove_tree(draft)
+                os.unlink(f"{path}.lock")
+
+    def _make(self, draft: str, commit: str) -> None:
         """Fetch and check out a commit."""
-        draft = f"{self._folder}/draft-{os.urandom(8).hex()}"
         if self._write:
             self._write(f'fetching "{self._wanted}" ({commit[:12]})\n'.encode())
-        try:
-            self._git("init", "--quiet", draft)
-            self._git("-C", draft, "remote", "add", "origin", self._address)
-            self._retry(lambda: self._fetch(draft, commit))
-            self._git("-C", draft, "reset", "--quiet", "--hard", commit, "--")
-            if os.path.exists(f"{draft}/.gitmodules"):
-                self._retry(lambda: self._git("-C", draft, "submodule", "--quiet", "update", "--init", "--recursive"))
-            open(f"{draft}/{MARK}", "xb").close()
-            os.rename(draft, path)
-        finally:
-            disk.remove_tree(draft)
+        self._git("init", "--quiet", draft)
+        self._git("-C", draft, "remote", "add", "origin", self._address)
+        self._retry(lambda: self._fetch(draft, commit))
+        self._git("-C", draft, "reset", "--quiet", "--hard", commit, "--")
+        if os.path.exists(f"{draft}/.gitmodules"):
+            self._retry(lambda: self._git("-C", draft, "submodule", "--quiet", "update", "--init", "--recursive"))
+        open(f"{draft}/{MARK}", "xb").close()
 
     def _fetch(self, draft: str, commit: str) -> str:
         local = f"refs/remotes/opam-ref{f'-{self._place}' if self._place else ''}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from obuild.download.checksum import parse_checksums
 from obuild.errors import FetchError, UsageError
@@ -119,13 +119,15 @@ class Sources:
         return f"sha256={os.path.basename(path)}"
 
     def _cached(self, wanted: Sequence[Checksum], write: Write | None) -> str:
-        """The file that is here already, verified again; "" when there is none."""
+        """The file that is here already, verified again and stamped as used now; "" when there is none."""
         for checksum in wanted:
             path = f"{self.path}/{checksum.path}"
             if not os.path.exists(path):
                 continue
             broken = _verify(path, wanted)
             if not broken:
+                with suppress(OSError):  # a store that may only be read
+                    os.utime(path)
                 return path
             _say(write, f'"{path}" is damaged and thrown away: {broken}')
             os.unlink(path)
