@@ -197,7 +197,7 @@ def test_packages_in_an_ordinary_spec(works: Works) -> None:
 def test_what_is_missing_is_said(works: Works) -> None:
     with pytest.raises(StoreError) as error:
         works.build("b", below=("a",))
-    assert str(error.value) == f'b.spec:1:73: "a.1" has no layer "{KEY}/a" in the store'
+    assert str(error.value) == f'b.spec:1:71: "a.1" has no layer "{KEY}/a" in the store'
     assert error.value.hint == "build it first: obuild health-check a.1"
     with pytest.raises(UsageError) as unbuilt:
         works.house.build("((from debian-99-x86_64))", builder=works.builder)
