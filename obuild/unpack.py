@@ -18,7 +18,7 @@ import stat
 import tarfile
 
 from obuild import disk, kernel
-from obuild.errors import FetchError
+from obuild.errors import FetchError, StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def unpack(
     `layer` gives whiteouts their meaning. With `user` everything is as if that user had unpacked it with a umask of
     022: no owners, special bits, attributes or devices. `checked`: a digest covers the stream, so that an archive
     without an end mark is accepted. `name` is what errors call it; `note` hears once what the file system could not
-    keep. Raises `FetchError` for a damaged archive, an entry that leads out of the root, a file system that refuses.
+    keep. Raises `FetchError` for a damaged archive, an entry that leads out of the root, a file system that refuses, and
+    `StoreError` when it is full.
     """
     tree = _Tree(root)
     headers = _Headers(stream, name, checked)
@@ -75,7 +76,10 @@ def unpack(
                     _make_plain(member, user)
                 _add(tree, stream, member, layer)
             except OSError as error:
-                raise FetchError(f'can not unpack "{member.name}" of "{name}": {error.strerror}') from None
+                message = f'can not unpack "{member.name}" of "{name}": {error.strerror}'
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise StoreError(message, hint="make room with `obuild prune`") from None
+                raise FetchError(message) from None
             except (ValueError, OverflowError) as error:
                 raise FetchError(f'can not unpack "{member.name}" of "{name}": {error}') from None
         tree.set_times()

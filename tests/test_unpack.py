@@ -341,7 +341,7 @@ def test_a_full_disk_is_one_clear_error(root: Path, can_mount: None) -> None:
 import sys; from obuild.archive import Stream; from obuild.unpack import unpack
 data = open({str(archive)!r}, "rb").read()
 try: unpack(Stream(iter([data])), "/mnt", "big.tar")
-except Exception as error: print(error)
+except Exception as error: print(type(error).__name__, error)
 """
     mount = 'mount -t tmpfs -o size=1m none /mnt && exec "$@"'
     done = subprocess.run(
@@ -350,7 +350,7 @@ except Exception as error: print(error)
         text=True,
         check=True,
     )
-    assert done.stdout == 'can not unpack "big" of "big.tar": No space left on device\n'
+    assert done.stdout == 'StoreError can not unpack "big" of "big.tar": No space left on device\n'
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
