@@ -64,8 +64,8 @@ def unpack(
     `layer` gives whiteouts their meaning. With `user` everything is as if that user had unpacked it with a umask of
     022: no owners, special bits, attributes or devices. `checked`: a digest covers the stream, so that an archive
     without an end mark is accepted. `name` is what errors call it; `note` hears once what the file system could not
-    keep. Raises `FetchError` for a damaged archive, an entry that leads out of the root, a file system that refuses, and
-    `StoreError` when it is full.
+    keep. Raises `FetchError` for a damaged archive, an entry that leads out of the root and a file system that refuses,
+    `StoreError` for one that is full.
     """
     tree = _Tree(root)
     headers = _Headers(stream, name, checked)

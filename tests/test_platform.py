@@ -351,6 +351,9 @@ def test_without_a_registry_the_other_way_is_named(house: House, monkeypatch: py
     with pytest.raises(FetchError) as error:
         build_platform(house.builder(images={}), find_recipe("debian-13"))
     assert error.value.hint == "without a registry: obuild platform build debian-13 --debootstrap"
+    with pytest.raises(FetchError) as error:
+        build_platform(house.builder(images={}), find_recipe("fedora-42"))
+    assert error.value.hint == "to take it from elsewhere: --image fedora:42=SOURCE, such as tar:FILE or oci:PATH"
 
 
 @pytest.mark.slow

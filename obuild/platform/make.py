@@ -47,6 +47,8 @@ def build_platform(
     except FetchError as error:
         if spec.base in SUITES and spec.base not in builder.options.images:
             error.hint = f"without a registry: obuild platform build {recipe.name} --debootstrap"
+        elif spec.base not in builder.options.images:
+            error.hint = f"to take it from elsewhere: --image {spec.base}=SOURCE, such as tar:FILE or oci:PATH"
         raise
     store = builder.store
     with store.hold(layer):
