@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from obuild import disk, system
 from obuild.download.part import lock_file
@@ -88,6 +88,8 @@ class _Repository:
                 if not os.path.isdir(path):
                     self._make(draft, commit)
                     os.rename(draft, path)
+        with suppress(OSError):  # a store that may only be read
+            os.utime(path)
         if not _is_commit(self._place) and not offline:
             disk.write_atomic(record, json.dumps({**_load(record), self._wanted: commit}).encode())
         return path

@@ -12,6 +12,8 @@ from obuild.store.cache import remove as remove_cache
 from obuild.store.chain import flat_owner
 from obuild.store.layer import Layer, escape, unescape
 from obuild.store.package import bases
+from obuild.store.stock import list_sources
+from obuild.store.stock import remove as remove_source
 from obuild.value import value
 
 TYPE_CHECKING = False
@@ -25,7 +27,7 @@ __all__ = ["Pruned", "Usage", "delete", "list_failed", "prune", "usage"]
 
 @value
 class Pruned:
-    """What was deleted: a "layer", "failed" tree or "cache", its name, bytes on disk, when it was last used."""
+    """What was deleted: a "layer", "failed" tree, "cache" or "source", its name, bytes on disk, its last use."""
 
     kind: str
     id: str
@@ -40,6 +42,7 @@ class Usage:
     layers: int
     failed: int
     caches: int
+    sources: int
     images: int
     other: int
     free: int
@@ -72,6 +75,8 @@ class _Inventory:
         for name in list_caches(store):
             path = f"{store.path}/cache/{escape(name)}"
             self._add(_Item("cache", name, path, os.stat(path).st_mtime_ns, size=measure(path).blocks))
+        for source in list_sources(store.path):
+            self._add(_Item("source", source.name, source.path, source.used, size=source.size))
 
     @property
     def items(self) -> list[_Item]:
@@ -142,6 +147,8 @@ def _remove(store: Store, inventory: _Inventory, item: _Item, *, dry_run: bool) 
     """Delete an item unless it is in use, or was used since it was listed."""
     if item.kind == "cache":
         return remove_cache(store, item.id, dry_run=dry_run)
+    if item.kind == "source":
+        return remove_source(store, item.id, dry_run=dry_run)
     with _Locks() as locks:
         if not locks.add(item):
             return False
@@ -243,8 +250,9 @@ def usage(store: Store) -> Usage:
         layers=total("layer"),
         failed=total("failed"),
         caches=total("cache"),
+        sources=total("source"),
         images=folders("images"),
-        other=folders("flat", "index", "sources", "runs"),
+        other=folders("flat", "index", "runs"),
         free=room.f_bavail * room.f_frsize,
         total=room.f_blocks * room.f_frsize,
     )
