@@ -65,8 +65,16 @@ echo a > a; echo b > b; echo 'lib: ["a" {"l"} "b" {"h"} "a" {"d/f"} "a" {"dangli
 """
 
 PACKAGES: dict[str, tuple[str, str, str]] = {
-    "dep.1.2": ('setenv: [[DEP = "%{_:lib}% %{_:installed}% %{nosuch}% %{version}%"] [A += "a1"] [W =+ "w1"]]', _DEP, ""),
-    "dep2.1": ('setenv: [[A += "a2"] [W =+ "w2"] [PATH += "/two"] [DEP = "two"] [ESC = " a\tb\\\\\nc#"] [N = ""]]', "", ""),
+    "dep.1.2": (
+        'setenv: [[DEP = "%{_:lib}% %{_:installed}% %{nosuch}% %{version}%"] [A += "a1"] [W =+ "w1"]]',
+        _DEP,
+        "",
+    ),
+    "dep2.1": (
+        'setenv: [[A += "a2"] [W =+ "w2"] [PATH += "/two"] [DEP = "two"] [ESC = " a\tb\\\\\nc#"] [N = ""]]',
+        "",
+        "",
+    ),
     "sections.1": ('depends: ["dep"]', _SECTIONS, ""),
     "script.2": ('depends: ["sections"]', "", _SCRIPT),
     "links.1": ("", _LINKS, ""),

@@ -152,7 +152,7 @@ class _Installation:
 
     def _conflicts(self, changes: dict[str, Change]) -> list[dict[str, str]]:
         """The paths of other packages that did not stay what they were; directories are shared and do not count."""
-        touched = [path for path, change in changes.items() if change.kind not in ("added", "perm-changed")]
+        touched = sorted(path for path, change in changes.items() if change.kind not in ("added", "perm-changed"))
         whose = owners(self._tree, self._prefix, self._inventory.packages.values()) if touched else {}
         return [
             {"path": shown(path.encode("latin-1")), "package": str(whose[path])} for path in touched if path in whose

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import posixpath
 
+from obuild.errors import ObuildError, OpamError
 from obuild.opam.changes import Change, digest, parse_changes
+from obuild.opam.lexer import Unreadable
+from obuild.opam.shape import WrongShape
 from obuild.opam.state import DIRECTORIES
+from obuild.switch.tree import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,8 +79,12 @@ class _Before:
 def _records(tree: Tree, prefix: bytes, packages: Iterable[Package]) -> Iterator[tuple[Package, str, Change]]:
     """Every record of every package, but those of opam's own files."""
     for package in packages:
-        data = tree.read(prefix + f"/{_META}/install/{package.name}.changes".encode("latin-1"))
-        for path, change in parse_changes((data or b"").decode("latin-1")).items():
+        place = prefix + f"/{_META}/install/{package.name}.changes".encode("latin-1")
+        try:
+            changes = parse_changes((tree.read(place) or b"").decode("latin-1"))
+        except (Unreadable, OpamError, WrongShape):
+            raise ObuildError(f'"{shown(place)}" is not a record of changes') from None
+        for path, change in changes.items():
             if not path.startswith(_META + "/"):
                 yield package, path, change
 

@@ -28,6 +28,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINKS = 40
 """How many symlinks of a path the kernel follows, too."""
 
+_LONGEST, _LONGEST_PART = 4095, 255
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -39,6 +40,14 @@ def shown(path: bytes) -> str:
 def raw(text: str) -> str:
     """A text of a spec with one character per byte, as texts of opam are here."""
     return os.fsencode(text).decode("latin-1")
+
+
+def _check(path: bytes) -> None:
+    """Raises `ObuildError` for what is no file name on Linux, before the kernel sees a part of it."""
+    if b"\0" in path:
+        raise ObuildError(f'"{shown(path)}" is not a file name: it has a zero byte')
+    if len(path) > _LONGEST or max(map(len, path.split(b"/"))) > _LONGEST_PART:
+        raise ObuildError(f'the file name "{shown(path[:80])}…" is too long')
 
 
 class Tree:
@@ -56,13 +65,10 @@ class Tree:
 
     def _at(self, path: bytes, flags: int) -> int | None:
         """A descriptor of what is at `path`, symlinks followed; None when there is nothing."""
-        if b"\0" in path:
-            raise ObuildError(f'"{shown(path)}" is not a file name: it has a zero byte')
+        _check(path)
         try:
             return kernel.open_in_root(self._root, path, flags)
         except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                raise ObuildError(f'the file name "{shown(path[:80])}…" is too long') from None
             if error.errno not in _ABSENT:
                 raise
             return None
@@ -86,6 +92,7 @@ class Tree:
 
     def link_state(self, path: bytes) -> tuple[os.stat_result, bytes] | None:
         """What is at `path` itself and, when it is a symlink, where it leads; None when there is nothing."""
+        _check(path)
         folder, name = posixpath.split(path)
         fd = self._at(folder, os.O_PATH | os.O_DIRECTORY)
         if fd is None:
