@@ -159,7 +159,7 @@ def generate_status(
             total = totals[entry is not blessed]
             total[entry.category] = total.get(entry.category, 0) + 1
         packages[package] = _by_compiler(live)
-        if all(entry.run == run_id for entry in entries):
+        if entries[-1].run == run_id and all(entry.run == run_id for entry in entries):
             new.append(package)
         else:
             changes += _changes(package, entries, run_id)
@@ -195,6 +195,8 @@ def _by_compiler(live: Iterable[Entry]) -> dict[str, str]:
 
 
 def _changes(package: str, entries: tuple[Entry, ...], run_id: str) -> Iterator[Change]:
+    if len({entry.category for entry in entries}) == 1:
+        return  # as with nearly all packages on nearly all days
     seen: set[tuple[str, str]] = set()
     for number, entry in enumerate(entries):
         if entry.run != run_id or entry.stream in seen:
