@@ -128,6 +128,29 @@ def test_a_damaged_file_is_fetched_again(web: Web, sources: Sources) -> None:
     assert b"is damaged and thrown away" in said[0]
 
 
+def test_a_good_file_stays_when_a_package_promises_something_else(web: Web, sources: Sources) -> None:
+    url = web.put("/a.tgz", DATA)
+    path = sources.obtain(url, (MD5,))
+    with refused(FetchError, f'bad checksum of "{url}": expected {WRONG}, got {SUM}'):
+        sources.obtain(url, (MD5, WRONG))
+    assert Path(path).read_bytes() == DATA
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://127.0.0.1/with space", "it is no address"),
+        ("ftp://127.0.0.1/a.tgz", "unknown url type: ftp"),
+        ("http:///a.tgz", "no host given"),
+    ],
+)
+def test_odd_addresses(sources: Sources, url: str, words: str) -> None:
+    with pytest.raises(FetchError) as error:
+        sources.obtain(url, (SUM,))
+    assert str(error.value) == f'can not get "{url}": {words}'
+    assert not error.value.temporary
+
+
 def test_temporary_failures_are_tried_again(web: Web, sources: Sources) -> None:
     url = web.put("/a.tgz", Page(DATA, fails=(503, 429, 500)))
     assert Path(sources.obtain(url, (SUM,))).read_bytes() == DATA

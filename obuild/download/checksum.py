@@ -71,8 +71,12 @@ class Hasher:
         """What names a file for which nothing was promised."""
         return Checksum("sha256", self._hashes["sha256"].hexdigest())
 
+    def has(self, checksum: Checksum) -> bool:
+        """Whether what has passed has one of the wanted checksums."""
+        return self._hashes[checksum.kind].hexdigest() == checksum.hex
+
     @property
     def broken(self) -> str:
         """The promises that the file breaks, each with what it is instead; "" for a file that keeps all."""
-        found = [(wanted, Checksum(wanted.kind, self._hashes[wanted.kind].hexdigest())) for wanted in self._wanted]
-        return ", ".join(f"expected {wanted}, got {actual}" for wanted, actual in found if wanted != actual)
+        found = [(wanted, self._hashes[wanted.kind].hexdigest()) for wanted in self._wanted if not self.has(wanted)]
+        return ", ".join(f"expected {wanted}, got {wanted.kind}={actual}" for wanted, actual in found)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from obuild.cancel import Cancel
-    from obuild.download.checksum import Checksum
+    from obuild.download.checksum import Checksum, Hasher
     from obuild.download.part import Part
     from obuild.opam.url import Url
 
@@ -79,13 +79,14 @@ class Sources:
         wanted = parse_checksums(checksums)
         addresses = [_parse(text) for text in (url, *mirrors)]
         first = addresses[0]
+        if wanted and (first.backend == "git" or (first.backend == "rsync" and os.path.isdir(first.path))):
+            what = "a repository" if first.backend == "git" else "a directory"
+            raise FetchError(f'"{url}" is {what}, which can not have the checksum {wanted[0]}')
         if first.backend == "git":
             from obuild.download.git import obtain
 
             return obtain(first, f"{self.path}/git", offline=self.offline, write=write, cancel=cancel)
         if first.backend == "rsync" and os.path.isdir(first.path):
-            if wanted:
-                raise FetchError(f'"{url}" is a directory, which can not have the checksum {wanted[0]}')
             return os.path.realpath(first.path)
         if not wanted:
             return self._unverified(addresses, write, cancel)
@@ -124,13 +125,14 @@ class Sources:
             path = f"{self.path}/{checksum.path}"
             if not os.path.exists(path):
                 continue
-            broken = _verify(path, wanted)
-            if not broken:
+            hasher = _hashed(path, wanted)
+            if not hasher.broken:
                 with suppress(OSError):  # a store that may only be read
                     os.utime(path)
                 return path
-            _say(write, f'"{path}" is damaged and thrown away: {broken}')
-            os.unlink(path)
+            if not hasher.has(checksum):  # otherwise it is good, but not what is wanted here
+                _say(write, f'"{path}" is damaged and thrown away: {hasher.broken}')
+                os.unlink(path)
         return ""
 
     def _fetch(
@@ -236,8 +238,8 @@ def _from(place: Place, part: Part, write: Write | None, cancel: Cancel | None) 
     return part.check(place.url)
 
 
-def _verify(path: str, wanted: Sequence[Checksum]) -> str:
-    """How a file differs from what it should be, "" when it does not."""
+def _hashed(path: str, wanted: Sequence[Checksum]) -> Hasher:
+    """The wanted digests of a file."""
     from obuild.download.checksum import Hasher
     from obuild.download.part import CHUNK
 
@@ -245,7 +247,7 @@ def _verify(path: str, wanted: Sequence[Checksum]) -> str:
     with open(path, "rb", buffering=0) as file:
         while data := file.read(CHUNK):
             hasher.update(data)
-    return hasher.broken
+    return hasher
 
 
 def _parse(text: str) -> Url:

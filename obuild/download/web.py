@@ -1,4 +1,4 @@
-"""One transfer over http, https or ftp into a part, gone on with where an earlier one ended."""
+"""One transfer over http or https into a part, gone on with where an earlier one ended."""
 
 from __future__ import annotations
 
@@ -100,14 +100,10 @@ def _receive(url: str, response: Any, part: Part, begun: Callable[[int, int | No
 def _open(url: str, headers: Mapping[str, str], cancel: Cancel | None) -> Any:
     """The answer to a request, behind all redirections, whatever its status."""
     opener = urllib.request.OpenerDirector()
-    handlers = (_Proxies(), HttpHandler(cancel), HttpsHandler(cancel), urllib.request.FTPHandler())
     others = (urllib.request.UnknownHandler(), urllib.request.HTTPRedirectHandler(), _AnyStatus())
-    for handler in (*handlers, *others):
+    for handler in (_Proxies(), HttpHandler(cancel), HttpsHandler(cancel), *others):
         opener.add_handler(handler)
-    response = opener.open(urllib.request.Request(url, headers=dict(headers)), timeout=30)
-    if getattr(response, "status", None) is None:
-        response.status, response.read1 = 200, response.read  # ftp has neither
-    return response
+    return opener.open(urllib.request.Request(url, headers=dict(headers)))
 
 
 class _AnyStatus(urllib.request.HTTPErrorProcessor):
@@ -148,12 +144,16 @@ def _failed(url: str, error: Exception) -> FetchError:
             temporary, text = error.errno in (socket.EAI_AGAIN, socket.EAI_NONAME), "no such host, or no network"
         case urllib.error.HTTPError():
             temporary, text = False, str(error.reason).splitlines()[0]
+        case urllib.error.URLError():
+            temporary, text = False, str(error.reason)
         case http.client.IncompleteRead():
             temporary, text = True, "the connection was closed in the middle"
         case http.client.RemoteDisconnected():
             temporary, text = True, "the server closed the connection without an answer"
         case OSError():
             temporary, text = error.errno not in PERMANENT, (error.strerror or str(error)).lower()
+        case http.client.InvalidURL():
+            temporary, text = False, "it is no address"
         case http.client.HTTPException():
             temporary, text = True, f"the answer makes no sense ({type(error).__name__})"
         case _:
