@@ -208,7 +208,7 @@ def _without_patch(version: str) -> str:
 def commands(values: Iterable[Value], lookup: Lookup) -> tuple[tuple[str, ...], ...]:
     """The command lines that commands come to: those whose filter holds, with the arguments whose filter holds.
 
-    A variable that is a list gives several arguments, one that is undefined an empty one.
+    A variable that is a list gives several arguments, one that is undefined or an empty list gives an empty one.
     """
     found = [_arguments(value, lookup) for value in values]
     return tuple([arguments for arguments in found if arguments])
@@ -234,6 +234,6 @@ def _words(word: Value, lookup: Lookup) -> tuple[str, ...]:
         case bool():
             return ("true" if found else "false",)
         case tuple():
-            return found
+            return found or ("",)
         case _:
             return (found or "",)

@@ -9,7 +9,7 @@ from obuild.plan.quote import JOBS, command_line, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from obuild.opam.filter import Contents, Lookup
     from obuild.opam.opamfile import OpamFile
@@ -18,15 +18,25 @@ __all__ = ["command_lines", "decoded", "patch_command", "patches", "substs"]
 
 
 def command_lines(file: OpamFile, lookup: Lookup, *, with_test: bool, with_doc: bool) -> tuple[str, ...]:
-    """The commands that build and install a package, one line each (an argument may have newlines in it)."""
-    local: dict[str, Contents] = {"jobs": JOBS, "with-test": with_test, "with-doc": with_doc, "with-dev-setup": False}
+    """The commands that build and install a package, one line each (an argument may have newlines in it).
 
-    def seen(name: str) -> Contents | None:
-        return local[name] if name in local else lookup(name)
+    What is run for tests and documentation alone does not see `with-test` and `with-doc`, as in opam.
+    """
+    kinds: dict[str, Contents] = {"with-test": with_test, "with-doc": with_doc, "with-dev-setup": False}
 
-    names = ["build", *(("build-test", "run-test") if with_test else ()), *(("build-doc",) if with_doc else ())]
-    values = [value for name in (*names, "install") for value in file.values(name)]
-    return tuple([command_line(tuple(map(decoded, words))) for words in commands(values, seen)])
+    def lines(local: Mapping[str, Contents], *names: str) -> list[str]:
+        def seen(name: str) -> Contents | None:
+            return JOBS if name == "jobs" else local[name] if name in local else lookup(name)
+
+        values = [value for name in names for value in file.values(name)]
+        return [command_line(tuple(map(decoded, words))) for words in commands(values, seen)]
+
+    return (
+        *lines(kinds, "build"),
+        *(lines({}, "build-test", "run-test") if with_test else ()),
+        *(lines({}, "build-doc") if with_doc else ()),
+        *lines(kinds, "install"),
+    )
 
 
 def patches(file: OpamFile, lookup: Lookup) -> tuple[str, ...]:

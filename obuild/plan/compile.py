@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["compile"]
 
 SHELL = ("/bin/sh", "-c")
-OWNER = 1000
-"""The uid and gid of the user that builds."""
+OWNER, NAME = 1000, "opam"
+"""The uid and gid of the user that builds, and what both are called."""
 
 
 def compile(build: PackageBuild, plan: Plan, variables: Variables) -> Spec:
@@ -82,7 +82,7 @@ class _Compiler:
             build.package,
             build.file,
             prefix=plan.prefix,
-            globals=plan.variables,
+            globals={"user": NAME, "group": NAME, **plan.variables},
             installed=self._installed,
             build_id=build.shown_id,
             pinned=plan.definitions.pins.keys(),
