@@ -35,7 +35,7 @@ def check_since(check: Check, commit: str) -> int:
         known |= check.build(more)
     found = compare(old, known, new, result.nodes)
     check.write(new, result.outcomes, check.maker(new))
-    check.print_lines(difference_lines(found))
+    check.print_lines(difference_lines(found, result.path))
     if not found and not found.still_failing:
         print("nothing is different")
     return int(bool(found.newly_failing or found.newly_unsolvable))

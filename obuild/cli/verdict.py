@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from obuild.cli.board import printable
 from obuild.cli.where import seconds_text
 from obuild.runs.failure import rank_failures
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from obuild.runs.failure import Blocker
     from obuild.runs.merge import Target
     from obuild.runs.outcome import Outcome
+    from obuild.runs.run import Node
 
 __all__ = ["counted", "difference_lines", "summary_lines"]
 
@@ -35,7 +38,7 @@ def summary_lines(result: Result) -> Iterator[str]:
     yield from _unsolved(unsolved)
     ranked = rank_failures(result.nodes, result.batch.graph)
     for item in reversed(ranked[:SHOWN]):
-        yield from _failure(item)
+        yield from _failure(item, result.path)
     if len(ranked) > SHOWN:
         yield f"and {counted(len(ranked) - SHOWN, 'more failure')}: obuild failures"
     yield _totals(result, outcomes)
@@ -48,8 +51,8 @@ def _totals(result: Result, outcomes: Sequence[tuple[Target, Outcome]]) -> str:
     words = ((Failure, "failed"), (DependencyFailed, "not tried"), (NoSolution, "without solution"))
     parts += [f"{kinds.count(kind)} {word}" for kind, word in words if kinds.count(kind)]
     summary = result.summary
-    built = summary.packages_built - summary.packages_cached + summary.packages_failed
-    layers = f"{built} of {counted(len(result.batch.graph.builds), 'layer')} built in {seconds_text(summary.duration)}"
+    built = summary.packages_built - summary.packages_cached
+    layers = f"{counted(built, 'layer')} built in {seconds_text(summary.duration)}"
     return f"{counted(len(outcomes), 'package')}: {', '.join(parts)}; {layers}; run {summary.run_id}"
 
 
@@ -62,20 +65,27 @@ def _unsolved(found: list[tuple[Target, NoSolution]]) -> Iterator[str]:
         yield from (f"    {line}" for line in outcome.error.rstrip().splitlines())
 
 
-def _failure(item: Blocker) -> Iterator[str]:
+def _failure(item: Blocker, run: str) -> Iterator[str]:
     node = item.node
     waiting = f", {counted(len(item.blocks), 'package')} wait for it" if item.blocks else ""
     yield f"FAIL  {_name(item.package, node.compiler)}  {node.outcome.category}{waiting}"
     if node.outcome.error:
         yield f"    {printable(node.outcome.error)}"
+    yield from _where(node, run)
+
+
+def _where(node: Node, run: str) -> Iterator[str]:
+    """Where the log of a failure is, and how to do it again."""
+    kept = f"{run}/build/{node.outcome.package}.log"  # stays when the failed build is tried again
+    log = kept if os.path.exists(kept) and not node.outcome.cached else f"{node.layer_dir}/build.log"
     if node.layer_dir:
-        yield f"    log: {node.layer_dir}/build.log"
+        yield f"    log: {log}"
     if node.replay:
         yield f"    again: {node.replay}"
 
 
-def difference_lines(found: Difference) -> Iterator[str]:
-    """What has changed, the worst last."""
+def difference_lines(found: Difference, run: str) -> Iterator[str]:
+    """What has changed, the worst last; `run` is the directory of the run."""
     titles = {
         "removed": "gone",
         "added": "new",
@@ -91,10 +101,10 @@ def difference_lines(found: Difference) -> Iterator[str]:
         if items:
             yield f"{title} ({len(items)}):"
             for moved in items:
-                yield from _moved(name, moved)
+                yield from _moved(name, moved, run)
 
 
-def _moved(name: str, moved: Moved) -> Iterator[str]:
+def _moved(name: str, moved: Moved, run: str) -> Iterator[str]:
     outcome = moved.node.outcome
     word = (
         "" if name in ("fixed", "removed", "newly_failing", "still_failing") else f"  {outcome.word.replace('_', ' ')}"
@@ -104,10 +114,7 @@ def _moved(name: str, moved: Moved) -> Iterator[str]:
         return
     yield f"      {printable(outcome.error.strip().partition(chr(10))[0])}"
     if isinstance(outcome, Failure):
-        if moved.node.layer_dir:
-            yield f"      log: {moved.node.layer_dir}/build.log"
-        if moved.node.replay:
-            yield f"      again: {moved.node.replay}"
+        yield from (f"  {line}" for line in _where(moved.node, run))
 
 
 def _name(package: str, compiler: str) -> str:

@@ -41,6 +41,8 @@ CATEGORIES = {
     "patch_failure": Category("a patch does not apply"),
     "needs_network": Category("the build asks for the network, which no build has"),
     "test_failure": Category("its tests failed"),
+    "install_failure": Category("what it built can not be installed"),
+    "outside_prefix": Category("writes outside of its prefix"),
     "build_failure": Category("does not build"),
     "dependency_failure": Category("a dependency failed"),
     "no_solution": Category("no choice of dependencies satisfies it"),

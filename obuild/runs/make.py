@@ -9,13 +9,16 @@ from __future__ import annotations
 import time
 
 from obuild.build import Builder, Context
-from obuild.errors import LimitExceeded, ObuildError, SandboxError, StepFailed, StoreError
+from obuild.errors import Cancelled, LimitExceeded, ObuildError, SandboxError, StepFailed, StoreError
 from obuild.log import Reporter
 from obuild.plan import compile, meta, recorded
+from obuild.plan.build import facts
 from obuild.plan.record import layer_id, package_layer
 from obuild.retry import retry
-from obuild.runs.classify import CATEGORIES, classify, classify_log, transient
+from obuild.runs.cause import cause, cause_of_error
+from obuild.runs.classify import CATEGORIES, transient
 from obuild.runs.outcome import Failure, Success
+from obuild.spec import Run
 from obuild.value import replace
 
 TYPE_CHECKING = False
@@ -70,17 +73,16 @@ class Maker:
         layer = layer_id(job.build, job.plan)
         if outcome.word == "success":
             return f"{self._store.path}/{layer}"
-        failed = self._store.failed_layer(layer) if outcome.word == "failure" else None
+        failed = self._failed(key) if outcome.word == "failure" else None
         return failed.path if failed else ""
 
     def known_failure(self, key: str) -> Failure | None:
         """The failure of this very build that the store remembers."""
-        job = self._batch.jobs[key]
-        layer = self._store.failed_layer(layer_id(job.build, job.plan))
-        if layer is None:
+        failed, job = self._failed(key), self._batch.jobs[key]
+        asked, known = facts(job.build, job.plan), failed.meta() if failed else {}
+        if failed is None or any(known.get(name) != fact for name, fact in asked.items()):
             return None
-        facts = layer.meta()
-        found = classify_log(layer.log, status=int(facts.get("status") or 1), said=str(facts.get("error", "")))
+        found = cause(failed, tests=self._tests(key))
         return Failure(str(job.build.package), key, found.category, found.line, cached=True)
 
     def __call__(self, key: str, share: Share, cancel: Cancel) -> Outcome:
@@ -94,8 +96,8 @@ class Maker:
         start = time.monotonic()
 
         def attempt() -> Outcome:
-            outcome = self._attempt(key, share, cancel)
-            if isinstance(outcome, Failure) and transient(outcome.category):
+            outcome, again = self._attempt(key, share, cancel)
+            if again and isinstance(outcome, Failure) and transient(outcome.category):
                 raise _Passing(outcome)
             return outcome
 
@@ -105,7 +107,8 @@ class Maker:
             outcome = error.failure
         return replace(outcome, seconds=round(time.monotonic() - start, 3))
 
-    def _attempt(self, key: str, share: Share, cancel: Cancel) -> Outcome:
+    def _attempt(self, key: str, share: Share, cancel: Cancel) -> tuple[Outcome, bool]:
+        """What comes of a build, and whether a failure may be tried again: a download has been, several times."""
         job = self._batch.jobs[key]
         name, package = layer_id(job.build, job.plan), str(job.build.package)
         try:
@@ -118,30 +121,40 @@ class Maker:
                 reporter=_Steps(lambda text: self.said(key, text)),
                 cancel=cancel,
             )
-            return Success(package, key)
+            return Success(package, key), False
         except ObuildError as error:
-            verdict = self._verdict(name, error)
+            verdict = self._verdict(key, error)
             if verdict.category == DISK_FULL:
                 hint = "make room with `obuild prune` and start again: what is built is kept"
                 raise StoreError(f'no space left on the disk, in the build of "{package}"', hint=hint) from error
-            return Failure(package, key, verdict.category, verdict.line)
+            return Failure(package, key, verdict.category, verdict.line), isinstance(error, StepFailed)
 
-    def _verdict(self, name: str, error: ObuildError) -> Verdict:
+    def _verdict(self, key: str, error: ObuildError) -> Verdict:
         """Why a build failed; raises an error again that is no fault of the package."""
-        match error:
-            case StepFailed():
-                layer = self._store.failed_layer(name)
-                log = layer.log if layer else error.log
-                return classify_log(log, status=error.status, said="")
-            case LimitExceeded():
-                layer = self._store.failed_layer(name)
-                return classify_log(layer.log if layer else "", said=str(error))
-            case _ if error.exit_code == 130 or isinstance(error, StoreError | SandboxError):
-                raise error
-        verdict = classify(b"", said=str(error))
-        if error.temporary:
-            return replace(verdict, category="transient_failure")
-        return verdict
+        ours = isinstance(error, StoreError | SandboxError | Cancelled) and not isinstance(error, LimitExceeded)
+        if ours:
+            raise error
+        failed = self._failed(key)
+        verdict = cause(failed, tests=self._tests(key)) if failed else cause_of_error(error)
+        return replace(verdict, category="transient_failure") if error.temporary else verdict
+
+    def _tests(self, key: str) -> frozenset[str]:
+        """The commands of a build that it would not have without its tests."""
+        job = self._batch.jobs[key]
+        if not job.build.with_test:
+            return frozenset()
+        both = (job.build, replace(job.build, with_test=False))
+        try:
+            specs = [compile(build, job.plan, self._recorded(key)) for build in both]
+        except ObuildError:  # what it is built upon is not there any more
+            return frozenset()
+        tested, plain = ({op.shell for op in spec.ops if isinstance(op, Run)} for spec in specs)
+        return frozenset(tested - plain)
+
+    def _failed(self, key: str) -> Layer | None:
+        """What is kept of the build, if it failed the last time."""
+        job = self._batch.jobs[key]
+        return self._store.failed_layer(layer_id(job.build, job.plan))
 
     def _builder(self, share: Share) -> Builder:
         limits = replace(self._options.limits, memory=share.memory) if share.memory else self._options.limits
