@@ -5,10 +5,10 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from obuild.context import Context
-    from obuild.disk import Lock
     from obuild.spec import Spec
     from obuild.stage import Stage
     from obuild.store import Layer
+    from obuild.store.hold import Hold
 
 __all__ = ["Branch"]
 
@@ -24,7 +24,7 @@ class Branch:
         self._spec, self._context = spec, context
         self._over = threading.Event()
         self._layer: Layer | None = None
-        self._lock: Lock | None = None
+        self._lock: Hold | None = None
         self._error: BaseException | None = None
 
     def start(self) -> None:

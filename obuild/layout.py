@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from obuild.sexp import List, escape, quote
+from obuild.sexp import List, escape, is_bare, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -229,6 +229,8 @@ def _atom(text: str, column: int, fold: bool) -> str:
 
     The reader drops the blanks that follow a backslash at the end of a line, but not those behind an escape.
     """
+    if is_bare(text):
+        return text
     joint = "\\\n" + " " * (column + 1)
     lines = [escape(line) for line in text.split("\n")]
     if fold:

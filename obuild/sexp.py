@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, TypeAlias
 
-__all__ = ["Atom", "List", "Node", "Source", "escape", "format", "parse", "quote", "read"]
+__all__ = ["Atom", "List", "Node", "Source", "escape", "format", "is_bare", "parse", "quote", "read"]
 
 DEPTH = 200
 """How deeply lists may nest: a hundred builds inside one another, and far from the end of Python's stack."""
@@ -273,7 +273,7 @@ _NAMED = {ord(char): f"\\{name}" for name, char in _ESCAPES.items() if char != "
 _SPECIAL = frozenset(' "();\\')
 
 
-def _is_bare(text: str) -> bool:
+def is_bare(text: str) -> bool:
     """Whether an atom can be written without quotes: a printable ASCII text without a delimiter or comment mark."""
     plain = text.isascii() and text.isprintable() and text != "" and _SPECIAL.isdisjoint(text)
     return plain and "#|" not in text and "|#" not in text
@@ -291,7 +291,7 @@ def format(tree: Tree) -> str:
     while waiting:
         for node in waiting[-1]:
             if isinstance(node, str):
-                bare = _is_bare(node)
+                bare = is_bare(node)
                 append((" " + node if bare_before else node) if bare else _escape(node))
                 bare_before = bare
             else:
@@ -313,7 +313,7 @@ def _escape(text: str) -> str:
 
 def quote(text: str) -> str:
     """An atom as a person writes it: without quotes where it needs none."""
-    return text if _is_bare(text) else f'"{escape(text)}"'
+    return text if is_bare(text) else f'"{escape(text)}"'
 
 
 def escape(text: str) -> str:

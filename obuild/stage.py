@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from obuild.build import Builder, Fill
-    from obuild.disk import Lock
     from obuild.log import Reporter
     from obuild.source import Directory, Result
     from obuild.spec import Op, Secret
     from obuild.store import Draft, Layer, Store
+    from obuild.store.hold import Hold
     from obuild.supply import Supply
 
 __all__ = ["Stage"]
@@ -77,8 +77,8 @@ class Stage:
         self._platform = self._base = ""
         self._variables: Mapping[str, str] | None = None  # those of the platform
         self._packages: dict[str, str] = {}  # what is stacked, by NAME.VERSION
-        self._holds: list[Lock] = []
-        self.lock: Lock | None = None
+        self._holds: list[Hold] = []
+        self.lock: Hold | None = None
         """What keeps the last layer from being pruned."""
         self.number = 0
         """Which of the ops is being done."""
@@ -109,8 +109,8 @@ class Stage:
         finally:
             for branch in branches:
                 branch.release()
-            for lock in self._holds:
-                lock.release()
+            for hold in self._holds:
+                hold.release()
             self.reporter.close()
         return layer
 
@@ -156,8 +156,7 @@ class Stage:
         for self.number, op in enumerate(spec.ops):
             if isinstance(op, Run | Copy) and not _is_supply(op):
                 ground = self._settle(ground, context)
-            place = f"{context.workdir}: "
-            self.reporter.heading(place + language.format_op(_shortened(op), len(place)))
+            self._heading(spec.ops, context)
             match op:
                 case Comment():
                     pass
@@ -173,13 +172,28 @@ class Stage:
                     context = replace(context, env=((name, text), *rest))
                 case Run():
                     ground = self._on(self._run(op, context, ground))
-                case Copy(("/",) | (".",), "/", FromPackage() as package):
+                case Copy(_, _, FromPackage() as package) if _is_stacked(op):
                     ground = self._stack(op, package, ground)
                 case Copy() if _is_supply(op):
                     ground = self._supply(op, context, ground)
                 case Copy():
                     ground = self._on(self._copy(op, context, ground))
         return self._whole(self._settle(ground, context), context)
+
+    def _heading(self, ops: Sequence[Op], context: Context) -> None:
+        """Say which op comes now; the packages of a stack together."""
+        op, place = ops[self.number], f"{context.workdir}: "
+        if not _is_stacked(op):
+            self.reporter.heading(place + language.format_op(_shortened(op), len(place)))
+        elif not (self.number and _is_stacked(ops[self.number - 1])):
+            more = (
+                next(
+                    (n for n, other in enumerate(ops[self.number :]) if not _is_stacked(other)), len(ops) - self.number
+                )
+                - 1
+            )
+            also = f" and {more} more packages" if more > 1 else " and one more package" if more else ""
+            self.reporter.heading(place + language.format_op(op, len(place)) + also)
 
     def _on(self, layer: Layer) -> Ground:
         """What the next step stands on when the last one made a layer."""
@@ -229,14 +243,17 @@ class Stage:
 
     def _stack(self, op: Copy, package: FromPackage, ground: Ground) -> Ground:
         """Stack the finished layer of a package on what there is."""
+        from obuild.store.package import recorded_base
+
         name, store = f"{self._platform}/{package.id}", self.builder.store
         with self._at(op):
-            layer = store.get(name)
-            if layer is None:
+            try:
+                self._holds.append(store.hold(name))
+            except StoreError as error:
                 hint = f"build it first: obuild health-check {package.package}"
-                raise StoreError(f'"{package.package}" has no layer "{name}" in the store', hint=hint)
-            self._holds.append(store.hold(layer))
-            if layer.meta().get("base") != self._base:
+                message = f'"{package.package}" has no layer "{name}" in the store'
+                raise (StoreError(message, hint=hint) if error.temporary else error) from None
+            if recorded_base(store, store.layer(name)) != self._base:
                 hint = f"build it again: obuild health-check {package.package}"
                 raise StoreError(f'layer "{name}" of "{package.package}" was built on another base', hint=hint)
         self._packages[package.package] = package.id
@@ -422,6 +439,12 @@ def _shortened(op: Op) -> Op:
 
 
 _SHORT = 40
+
+
+def _is_stacked(op: Op) -> bool:
+    """Whether an op is a package of a stack, of which nothing is copied."""
+    whole = isinstance(op, Copy) and isinstance(op.source, FromPackage) and op.dst == "/"
+    return whole and op.src in (("/",), (".",)) and not op.exclude
 
 
 def _is_supply(op: Copy | Run) -> bool:

@@ -16,9 +16,9 @@ import pytest
 from conftest import refused
 from stores import add, describe, whole
 
-from obuild.disk import Lock
 from obuild.errors import StoreError
 from obuild.store import Layer, Store, open_store
+from obuild.store.hold import Hold
 from obuild.store.survey import Survey
 
 Step = Callable[[Path], object]
@@ -240,7 +240,7 @@ def test_what_is_refused_changes_nothing(store: Store) -> None:
 
 
 def test_steps_that_somebody_looks_at_stay(store: Store) -> None:
-    locks: list[Lock] = []
+    locks: list[Hold] = []
     layer = package(
         store,
         "x",
@@ -260,6 +260,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_store_package import package
 from obuild.store import open_store
+from obuild.store.hold import Hold
 from obuild.store.survey import Survey
 from obuild.store.package import PackageDraft
 

@@ -7,7 +7,7 @@ import json
 import os
 import time
 
-from obuild.disk import Lock, remove_tree
+from obuild.disk import remove_tree
 from obuild.errors import Cancelled, StepFailed, StoreError
 from obuild.store import boot
 from obuild.store.layer import Layer, escape, layer_path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from obuild.cancel import Cancel
+    from obuild.store.hold import Hold
     from obuild.store.store import Store
 
 __all__ = ["Draft"]
@@ -59,7 +60,7 @@ class Draft:
         self._store, self._keep_failed, self._follow, self._cancel = store, keep_failed, follow, cancel
         self._target = layer_path(store.path, id)
         self._scratch: Scratch | None = None
-        self._holds: list[Lock] = []
+        self._holds: list[Hold] = []
         self._log = -1
         self._settled: Layer | None = None
         self._terms = terms
@@ -151,7 +152,6 @@ class Draft:
     def _begin(self) -> None:
         for parent in self.parents:
             self._holds.append(self._store.hold(parent))
-            self._store.get(parent)  # stamped after it is held: `prune` sees that it has been used since it looked
         boot.keep_synced(self._store.path)
         self._log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._root = self._store.backend.prepare(self.path, self._store.lowers(self.parents))
@@ -241,8 +241,8 @@ class Draft:
         finally:
             if scratch:
                 scratch.release()
-            for lock in self._holds:
-                lock.release()
+            for hold in self._holds:
+                hold.release()
 
     def _claim(self, tail: _Tail) -> Scratch:
         """Wait until the draft's directory is ours, and what a dead process left in it is gone."""

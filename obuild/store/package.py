@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from obuild.cancel import Cancel
     from obuild.store.store import Store
 
-__all__ = ["PackageDraft", "base_link", "bases", "conflicts", "find"]
+__all__ = ["PackageDraft", "base_link", "bases", "conflicts", "find", "recorded_base"]
 
 
 def find(store: Store, id: str, facts: Mapping[str, Any]) -> Layer | None:
@@ -44,6 +44,16 @@ def _agrees(meta: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
 
     plain = json.loads(json.dumps(dict(facts)))  # as it comes back from a file: a tuple is a list there
     return all(meta.get(name) == fact for name, fact in plain.items())
+
+
+def recorded_base(store: Store, layer: Layer) -> str | None:
+    """The id of the base that a package's layer was made on; read once for each such layer."""
+    info = os.stat(layer.path)
+    mark = info.st_ino, info.st_mtime_ns
+    known = store.recorded.get(layer.path)
+    if known is None or known[0] != mark:
+        known = store.recorded[layer.path] = mark, layer.meta().get("base")
+    return known[1]
 
 
 def conflicts(store: Store, ids: Sequence[str]) -> dict[str, list[str]]:

@@ -6,8 +6,8 @@ import errno
 import os
 import time
 
-from obuild.disk import Lock
 from obuild.errors import StoreError, nearest
+from obuild.store.hold import Holds
 from obuild.store.layer import Layer, escape, layer_path, list_layers
 from obuild.store.scratch import Scratch, Sweeper, clean_up, clean_up_containers, drop_all
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from obuild.store.chain import Chain
     from obuild.store.draft import Draft
     from obuild.store.fsck import Finding
+    from obuild.store.hold import Hold
     from obuild.store.package import PackageDraft
     from obuild.store.prune import Pruned, Usage
 
@@ -42,6 +43,9 @@ class Store:
         """Layers that were thrown away on opening: a power cut came before they were surely on the disk."""
         self._synced = 0.0
         self._sweeper: Sweeper | None = None
+        self._holds = Holds()
+        self.recorded: dict[str, tuple[tuple[int, int], str | None]] = {}
+        """What `package.recorded_base` knows."""
 
     # What the interpreter needs.
 
@@ -57,6 +61,10 @@ class Store:
             if not os.path.exists(f"{path}/layer.json"):
                 return None
         return Layer(id, path)
+
+    def layer(self, id: str) -> Layer:
+        """The layer `id`, which somebody holds."""
+        return Layer(id, layer_path(self.path, id))
 
     def exists(self, id: str) -> bool:
         """Whether there is a finished layer `id`; it does not count as used."""
@@ -227,18 +235,21 @@ class Store:
             self._chain = Chain(self.path, self.backend.drop)
         return self._chain.lowers(tuple(parents))
 
-    def hold(self, layer: Layer | str) -> Lock:
-        """Keep a layer, and so all that it is made from, from being deleted until the lock is released."""
+    def hold(self, layer: Layer | str) -> Hold:
+        """Keep a layer, and so all that it is made from, from being deleted until the hold is released.
+
+        It counts as used when this process begins to.
+        """
         if isinstance(layer, str):
-            layer = Layer(layer, layer_path(self.path, layer))
+            layer = self.layer(layer)
         while True:
             try:
-                lock = Lock.attempt(layer.path, shared=True)
+                hold = self._holds.attempt(layer.path)
             except (FileNotFoundError, NotADirectoryError):
                 hint = "it was deleted meanwhile: build it again"
                 raise StoreError(f'layer "{layer.id}" is not in the store', hint=hint, temporary=True) from None
-            if lock:
-                return lock
+            if hold:
+                return hold
             # Its maker has published it and is about to let go, or somebody is deleting it.
             time.sleep(0.001)
 

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from obuild.disk import Lock
+    from obuild.store.hold import Hold
     from obuild.store.layer import Layer
     from obuild.store.store import Store
 
@@ -35,7 +35,7 @@ def writable(store: Store, layer: Layer) -> Iterator[str]:
 @contextmanager
 def _open(store: Store, layer: Layer, kind: str, make: Callable[[str, Sequence[str]], str]) -> Iterator[str]:
     """What `make` makes of the layer in a directory of ours; the layer and what it is made from are held meanwhile."""
-    holds: list[Lock] = []
+    holds: list[Hold] = []
     scratch = Scratch.fresh(store.path, kind)
     try:
         try:
@@ -47,8 +47,8 @@ def _open(store: Store, layer: Layer, kind: str, make: Callable[[str, Sequence[s
     finally:
         store.backend.drop(scratch.path)
         scratch.release()
-        for lock in holds:
-            lock.release()
+        for hold in holds:
+            hold.release()
 
 
 def _make(store: Store, layer: Layer, path: str, make: Callable[[str, Sequence[str]], str]) -> str:
