@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json as json_format
+import re
 import sys
 
 from obuild.cli.option import Argument, Command, Option
-from obuild.cli.planner import PLANNING, Planner
+from obuild.cli.planner import PLANNING, likely_base, open_world, present_store
 from obuild.cli.show import write
 from obuild.errors import UsageError, nearest
 
@@ -15,84 +16,93 @@ if TYPE_CHECKING:
     from typing import Any
 
     from obuild.opam.package import Package
-    from obuild.plan import Plan
-    from obuild.plan.style import Task
+    from obuild.plan import PackageBuild, Plan
     from obuild.spec import Spec
+    from obuild.store import Store
 
 __all__ = ["COMMANDS"]
 
 NO_SOLUTION = 3
 
-
-def spec(*, target: str, style: str, of: str | None, plan: bool, json: bool, dot: bool, **given: Any) -> int:
-    """Print the spec of a package, or of one that it needs, or what would be built for it; 3 without a solution."""
-    from obuild import spec as language
-    from obuild.opam.solver import NoSolution, parse_request
-
-    planner = Planner(given, built=False)
-    request = parse_request(target)
-    planner.solver.check([request])
-    answer = planner.solver.solve(request, report="short")
-    if isinstance(answer, NoSolution):
-        planner.close()
-        print(answer.report, file=sys.stderr)
-        return NO_SOLUTION
-    found = planner.plan(answer)
-    planner.close()
-    if plan or json or dot:
-        _print(_view(planner, found, json=json, dot=dot))
-    elif style == "native":
-        _print(language.format(_native(planner, found, of)).rstrip("\n"))
-    else:
-        _print(language.format(_styled(planner, found, style, answer.packages)).rstrip("\n"))
-    return 0
-
-
-def _native(planner: Planner, plan: Plan, of: str | None) -> Spec:
-    from obuild.plan import compile, recorded
-
-    build = plan.by_key[plan.targets[-1]]
-    if of:
-        names = {name: each for each in plan.builds for name in (each.package.name, str(each.package))}
-        if of not in names:
-            raise UsageError(f'"{of}" is not built for "{build.package}"', hint=nearest(of, names))
-        build = names[of]
-    return compile(build, plan, recorded(planner.store, plan))
-
-
-def _styled(planner: Planner, plan: Plan, style: str, solution: tuple[Package, ...]) -> Spec:
-    from obuild.plan.style import style_spec
-
-    return style_spec(style, _task(planner, plan, solution))
-
-
-def _task(planner: Planner, plan: Plan, solution: tuple[Package, ...]) -> Task:
-    from obuild.plan.style import Task
-
-    compilers = [package for package in solution if package.name in _SWITCHES]
-    return Task(
-        package=plan.by_key[plan.targets[-1]].package,
-        platform=planner.base.platform,
-        solution=solution,
-        compiler=str(min(compilers, key=lambda package: _SWITCHES.index(package.name))) if compilers else "",
-        commit=planner.commit,
-        with_test=plan.by_key[plan.targets[-1]].with_test,
-    )
-
-
 _SWITCHES = ("ocaml-variants", "ocaml-base-compiler", "ocaml-system")
 """The packages that opam's switches are made of."""
 
+_COMMIT = re.compile(r"[0-9a-f]{12,40}").fullmatch
 
-def _view(planner: Planner, plan: Plan, *, json: bool, dot: bool) -> str:
+
+def spec(*, target: str, style: str, of: str | None, plan: bool, json: bool, dot: bool, **given: Any) -> int:
+    """Print the spec of a package, or of one that it needs, or what would be built for it; 3 without a solution."""
+    from obuild.opam.solver import Solution, parse_request
+
+    store = present_store(given["store"])
+    base = likely_base(store, given["platform"])
+    world = open_world(given, base, store, [given["compiler"]] if given["compiler"] else [])
+    (compiler,) = world.terms.compilers
+    (answer,) = world.answers([parse_request(target)], compiler, processes=1)
+    case, found = world.case(answer, compiler)
+    world.save()
+    for error in world.unreadable:
+        print(f"note: left out: {error}", file=sys.stderr)
+    if found is None or not isinstance(answer, Solution):
+        print(case.error, file=sys.stderr)
+        return NO_SOLUTION
+    if plan or json or dot:
+        _print(_view(store, found, json=json, dot=dot))
+    elif style == "native":
+        _print_spec(_native(store, found, of))
+    else:
+        commit = world.repository.repositories[-1].where.rpartition("@")[2]
+        _print_spec(_styled(found, answer.packages, style, commit if _COMMIT(commit) else ""))
+    return 0
+
+
+def _native(store: Store | None, plan: Plan, of: str | None) -> Spec:
+    from obuild.plan import compile, recorded
+
+    return compile(_named(plan, of) if of else plan.by_key[plan.targets[-1]], plan, recorded(store, plan))
+
+
+def _named(plan: Plan, text: str) -> PackageBuild:
+    """The build of the package called so."""
+    names = {name: build for build in plan.builds for name in (build.package.name, str(build.package))}
+    if text not in names:
+        raise UsageError(f'"{text}" is not built for "{plan.builds[-1].package}"', hint=nearest(text, names))
+    return names[text]
+
+
+def _styled(plan: Plan, solution: tuple[Package, ...], style: str, commit: str) -> Spec:
+    from obuild.plan.style import Task, style_spec
+
+    target = plan.by_key[plan.targets[-1]]
+    compilers = sorted(
+        [package for package in solution if package.name in _SWITCHES],
+        key=lambda package: _SWITCHES.index(package.name),
+    )
+    task = Task(
+        package=target.package,
+        platform=plan.base.platform,
+        solution=solution,
+        compiler=str(compilers[0]) if compilers else "",
+        commit=commit,  # of the last repository, which is opam's own one when there are several
+        with_test=target.with_test,
+    )
+    return style_spec(style, task)
+
+
+def _view(store: Store | None, plan: Plan, *, json: bool, dot: bool) -> str:
     from obuild.plan.record import package_layer
     from obuild.plan.view import format_dot, format_plan, shown_plan
 
     if dot:
         return format_dot(plan)
-    store = planner.store
     present = {build.key for build in plan.builds if store and package_layer(store, build, plan)}
     return json_format.dumps(shown_plan(plan, present)) if json else format_plan(plan, present)
+
+
+def _print_spec(found: Spec) -> None:
+    from obuild import spec as language
+
+    _print(language.format(found).removesuffix("\n"))
 
 
 def _print(text: str) -> None:
