@@ -18,7 +18,7 @@ from machine_opam import MachineOpam, write_repository
 from obuild.build import Builder
 from obuild.errors import FetchError, ObuildError, SandboxError, StepFailed, StoreError, UsageError
 from obuild.opam.platform import Platform
-from obuild.platform import Base, list_platforms, open_platform
+from obuild.platform import Base, delete_platform, list_platforms, open_platform
 from obuild.platform.base import format_base, parse_base
 from obuild.platform.make import build_platform
 from obuild.platform.probe import MARK, SCRIPT, Found, parse_answers
@@ -267,6 +267,21 @@ def test_no_platform_of_a_platform(house: House, builder: Builder) -> None:
         build_platform(builder, Recipe("more", str(path)))
 
 
+def test_a_platform_that_is_deleted(house: House, builder: Builder) -> None:
+    made = build_platform(builder, recipe(house))
+    store = house.open()
+    with pytest.raises(StoreError) as error:
+        store.delete(made.id)
+    assert error.value.hint == f"obuild platform delete {KEY}"
+    assert delete_platform(store, "toy-1.2") == KEY
+    assert list_platforms(store) == []
+    with refused(UsageError, 'the platform "toy-1.2" has not been built'):
+        delete_platform(store, "toy-1.2")
+    assert made.id in store.delete(made.id)
+    build_platform(builder, recipe(house))
+    assert open_platform(store, KEY).id == made.id
+
+
 # What is not there, or not whole.
 
 
@@ -333,6 +348,8 @@ def test_the_command(house: House, run: Any) -> None:
     assert json.loads(run("show", "toy-1.2", "--json")[0]) == facts
     shown = dict(line.split(None, 1) for line in run("show", KEY)[0].splitlines() if len(line.split()) > 1)
     assert (shown["key"], shown["sys-ocaml-version"], shown["$A"]) == (KEY, "5.3.0", "b")
+    assert run("delete", KEY)[0] == f"{KEY}\n"
+    assert json.loads(run("list", "--json")[0])["platforms"] == []
     assert run("show", "nothing", status=2)[1].startswith('obuild: the platform "nothing" has not been built')
 
 

@@ -46,6 +46,7 @@ COMMANDS = {
     "platform build": "platform",
     "platform list": "platform",
     "platform show": "platform",
+    "platform delete": "platform",
     "opam list": "opam",
     "opam show": "opam",
     "opam lint": "opam",

@@ -1,4 +1,4 @@
-"""`obuild platform build`, `obuild platform list` and `obuild platform show`."""
+"""`obuild platform build`, `list`, `show` and `delete`."""
 
 from __future__ import annotations
 
@@ -92,6 +92,16 @@ def show(*, name: str, store: str | None, json: bool) -> int:
     return 0
 
 
+def delete(*, names: tuple[str, ...], store: str | None) -> int:
+    """Forget platforms: their bases, and the packages built on them, are pruned like everything else from then on."""
+    from obuild.platform import delete_platform
+
+    opened = open_named_store(store)
+    for name in names:
+        print(delete_platform(opened, name))
+    return 0
+
+
 def _images(recipe: Recipe, given: dict[str, Any]) -> dict[str, str]:
     """Where the recipe's base comes from."""
     from obuild.platform.recipe import suite_of
@@ -142,4 +152,7 @@ COMMANDS = {
     ),
     "platform list": Command(list_, "List the platforms that were built.", (STORE, JSON)),
     "platform show": Command(show, "Print what is known of a platform.", (STORE, JSON), (Argument("name"),)),
+    "platform delete": Command(
+        delete, "Forget platforms; what was built on them is then pruned.", (STORE,), (Argument("names", "+"),)
+    ),
 }

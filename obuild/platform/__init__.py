@@ -8,10 +8,10 @@ The key (`debian-13-x86_64`) and opam's variables come from the finished base, n
 
 from __future__ import annotations
 
-from obuild.platform.base import Base, list_platforms, open_platform
+from obuild.platform.base import Base, delete_platform, list_platforms, open_platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from obuild.platform.make import build_platform as build_platform
 
-__all__ = ["Base", "list_platforms", "open_platform"]
+__all__ = ["Base", "delete_platform", "list_platforms", "open_platform"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from obuild.disk import Lock
 from obuild.errors import StoreError, UsageError, nearest
 from obuild.opam.platform import Platform
 from obuild.value import value
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from obuild.store import Store
 
-__all__ = ["Base", "format_base", "list_platforms", "open_platform", "parse_base"]
+__all__ = ["Base", "delete_platform", "format_base", "list_platforms", "open_platform", "parse_base"]
 
 FORMAT = 1
 """Of `platform.json`; a file of another one is made again."""
@@ -52,15 +53,7 @@ def open_platform(store: Store, key: str) -> Base:
 
     Raises `UsageError` when it has not been built, and `StoreError` when what is there is damaged.
     """
-    known = _keys(store)
-    found = [key] if key in known else [name for name in known if name.startswith(f"{key}-")]
-    if len(found) > 1:
-        raise UsageError(f'"{key}" is the beginning of {len(found)} platforms', hint=", ".join(found))
-    if not found:
-        near = nearest(key, known)
-        hint = f"obuild platform build {_recipe_of(key)}" + (f"; {near}" if near else "")
-        raise UsageError(f'the platform "{key}" has not been built', hint=hint)
-    return _load(store, found[0])
+    return _load(store, _find(store, key))
 
 
 def list_platforms(store: Store) -> list[Base]:
@@ -72,6 +65,22 @@ def list_platforms(store: Store) -> list[Base]:
         except StoreError:
             continue
     return found
+
+
+def delete_platform(store: Store, key: str) -> str:
+    """Forget what `key` stands for, as `open_platform` takes it; the whole key.
+
+    The base and the packages built on it are layers like any other from then on. Raises `UsageError` for none.
+    """
+    whole = _find(store, key)
+    folder = f"{store.path}/{whole}"
+    with Lock.take(folder):
+        for name in ("base", "platform.json"):
+            try:
+                os.unlink(f"{folder}/{name}")
+            except FileNotFoundError:
+                pass  # it is damaged, and even more to be forgotten
+    return whole
 
 
 def format_base(base: Base) -> dict[str, Any]:
@@ -119,6 +128,19 @@ def _keys(store: Store) -> list[str]:
     return sorted(name for name in os.listdir(store.path) if os.path.islink(f"{store.path}/{name}/base"))
 
 
+def _find(store: Store, key: str) -> str:
+    """The whole key of a platform."""
+    known = _keys(store)
+    found = [key] if key in known else [name for name in known if name.startswith(f"{key}-")]
+    if len(found) > 1:
+        raise UsageError(f'"{key}" is the beginning of {len(found)} platforms', hint=", ".join(found))
+    if not found:
+        near = nearest(key, known)
+        hint = f"obuild platform build {_recipe_of(key)}" + (f"; {near}" if near else "")
+        raise UsageError(f'the platform "{key}" has not been built', hint=hint)
+    return found[0]
+
+
 def _load(store: Store, key: str) -> Base:
     import json
 
@@ -145,8 +167,6 @@ def _load(store: Store, key: str) -> Base:
 
 def _wait(path: str) -> None:
     """Wait until nobody is replacing the platform."""
-    from obuild.disk import Lock
-
     Lock.take(path, shared=True).release()
 
 

@@ -171,7 +171,8 @@ def delete(store: Store, id: str, *, children: bool) -> list[str]:
     kept = bases(store.path)
     for item in items:
         if item.kind == "layer" and item.id in kept:
-            raise StoreError(f'"{item.id}" is the base of platform "{kept[item.id]}"')
+            hint = f"obuild platform delete {kept[item.id]}"
+            raise StoreError(f'"{item.id}" is the base of platform "{kept[item.id]}"', hint=hint)
     made = [item.id for item in items if item.kind == "layer" or item is first]
     if len(made) > 1 and not children:
         count = len(made) - 1
