@@ -130,3 +130,16 @@ def test_what_is_wrong_is_told_with_its_value() -> None:
     assert (file.values("build"), file.depends) == ((), None)
     assert file.dropped["build"].value == 3
     assert "package name" in file.dropped["depends"].message
+
+
+def test_long_lists_are_no_deep_ones() -> None:
+    many = " ".join([f'"t{number}"' for number in range(5000)])
+    file = opam(f'depends: [{many}] depexts: [[[{many}] ["x"]]] os: [{many}]')
+    assert len(list(atoms(file.depends))) == 5000
+    ((names, condition),) = file.depexts
+    assert names == ("x",)
+    assert satisfied(condition, VARIABLES.get) is False
+    # What opam makes of these is as deep as they are long: better no answer than another one.
+    assert file.refusal("2.5") == 'the field "os" has more than 200 elements'
+    assert opam(f"ocaml-version: [{'>= 1 ' * 201}]".replace("1", '"1"')).refusal("2.1")
+    assert not opam('os: ["linux" "macos"] ocaml-version: >= "4"').refusal("2.5")

@@ -160,6 +160,8 @@ MISTAKES = [
     (b"a {" * (DEPTH + 1), "f:1:603: brackets nest more than 200 deep"),
     (b"a: b\nc: d" + b"&d" * DEPTH, 'f:2:1: the value of "c" nests more than 200 deep'),
     (b"a: " + b"!" * DEPTH + b"b", 'f:1:1: the value of "a" nests more than 200 deep'),
+    (b"a: (" + b"b " * DEPTH + b")", 'f:1:1: the value of "a" nests more than 200 deep'),
+    (b"a: b {" + b"c " * DEPTH + b"}", 'f:1:1: the value of "a" nests more than 200 deep'),
     (b"a: b" + b"{}" * DEPTH, 'f:1:1: the value of "a" nests more than 200 deep'),
     (b" " * (LIMIT + 1), "f: an opam file of 262145 bytes"),
 ]
