@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from obuild.opam.syntax import Item, Value
 
-__all__ = ["KINDS", "Change", "digest", "format_changes", "parse_changes", "time_text"]
+__all__ = ["KINDS", "Change", "digest", "format_changes", "parse_changes", "records", "time_text"]
 
 KINDS = ("added", "removed", "contents-changed", "perm-changed", "kind-changed")
 """What can have happened to a path, in the order of the fields."""
@@ -74,22 +74,33 @@ def _written(path: str, digest: str) -> Value:
 
 
 def parse_changes(text: str) -> dict[str, Change]:
-    """The changes in a text that opam or `format_changes` printed; a compiler's has thousands."""
+    """The changes in a text that opam or `format_changes` printed.
+
+    Raises `OpamError`, `Unreadable` or `WrongShape` for another.
+    """
+    return {path: Change(kind, digest) for kind, path, digest in records(text)}
+
+
+def records(text: str) -> Iterator[tuple[str, str, str]]:
+    """The same as tuples of kind, path and digest: a compiler has thousands, and every package before is looked at."""
     if '"""' in text:  # a name with a line end, for which the quick way has no eye
-        return dict(_read_slowly(text))
-    found: dict[str, Change] = {}
+        yield from _read_slowly(text)
+        return
     starts = list(_FIELD.finditer(text))
     ends = [*[match.start() for match in starts[1:]], len(text)]
     for match, end in zip(starts, ends, strict=False):
         if match[1] in KINDS:
             for path, digest in _ENTRY.findall(text, match.end(), end):
-                found[string(path)] = Change(match[1], string(digest) if digest else "")
-    return found
+                yield match[1], _unquoted(path), _unquoted(digest)
 
 
-def _read_slowly(text: str) -> Iterator[tuple[str, Change]]:
+def _unquoted(token: str) -> str:
+    return string(token) if "\\" in token else token[1:-1]
+
+
+def _read_slowly(text: str) -> Iterator[tuple[str, str, str]]:
     for kind, name, contents, *_ in parse(text.encode("latin-1"), ".changes", limit=KEPT):
         if kind == "field" and name in KINDS:
             for each in elements(contents, 1):
                 path, digests = option(each)
-                yield read_text(path), Change(name, *map(read_text, digests))
+                yield name, read_text(path), read_text(digests[0]) if digests else ""

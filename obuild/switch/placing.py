@@ -58,6 +58,7 @@ class _Places:
     def __init__(self, tree: Tree, name: str, build: bytes, prefix: bytes) -> None:
         self._tree, self._name, self._build, self._prefix = tree, name, build, prefix
         self._home = tree.resolve(prefix)
+        self._folders: dict[bytes, bytes] = {}
         self.found: list[Placement] = []
         self.problems: list[str] = []
 
@@ -84,7 +85,16 @@ class _Places:
         self.found.append(Placement(source, path, mode, section != "misc"))
 
     def _real(self, text: str) -> bytes:
-        return self._tree.resolve(posixpath.join(self._prefix, text.encode("latin-1")))
+        """Where a path below the prefix really is; that of its directory is found out once."""
+        path = posixpath.join(self._prefix, text.encode("latin-1"))
+        above, name = posixpath.split(path)
+        if name in (b"", b"..") or above == b"/":
+            return self._tree.resolve(path)
+        if above not in self._folders:
+            self._folders[above] = self._tree.resolve(above)
+        real = posixpath.join(self._folders[above], name)
+        found = self._tree.link_state(real)
+        return self._tree.resolve(real) if found and stat.S_ISLNK(found[0].st_mode) else real
 
 
 def _with_suffix(tree: Tree, entry: Entry, source: bytes) -> tuple[Entry, bytes]:
@@ -119,18 +129,36 @@ def _escape(path: bytes, home: bytes) -> str:
 
 def place(tree: Tree, found: list[Placement]) -> None:
     """Make and copy all. Raises `ObuildError` for a destination that can not be."""
-    for placement in found:
-        if not placement.source:
-            tree.make(placement.path)
-            continue
-        tree.make(posixpath.dirname(placement.path))
-        source = tree.open(placement.source)
-        if source is None:
-            raise ObuildError(f'"{shown(placement.source)}" went away while it was installed')
-        try:
-            _copy(source, tree.overwrite(placement.path, placement.mode))
-        finally:
-            os.close(source)
+    above, directory = b"", -1
+    try:
+        for placement in found:
+            if not placement.source:
+                tree.make(placement.path)
+                continue
+            if above != (above := posixpath.dirname(placement.path)):
+                tree.make(above)
+                directory = _instead(directory, tree.directory(above))
+            _install(tree, placement, directory)
+    finally:
+        _instead(directory, -1)
+
+
+def _instead(old: int, new: int) -> int:
+    if old >= 0:
+        os.close(old)
+    return new
+
+
+def _install(tree: Tree, placement: Placement, directory: int) -> None:
+    source = tree.open(placement.source)
+    if source is None:
+        raise ObuildError(f'"{shown(placement.source)}" went away while it was installed')
+    try:
+        _copy(source, tree.overwrite(directory, posixpath.basename(placement.path), placement.mode))
+    except IsADirectoryError:
+        raise ObuildError(f'can not install to "{shown(placement.path)}": it is a directory') from None
+    finally:
+        os.close(source)
 
 
 def _copy(source: int, target: int) -> None:

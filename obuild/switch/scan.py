@@ -10,7 +10,7 @@ from __future__ import annotations
 import posixpath
 
 from obuild.errors import ObuildError, OpamError
-from obuild.opam.changes import Change, digest, parse_changes
+from obuild.opam.changes import Change, digest, records
 from obuild.opam.lexer import Unreadable
 from obuild.opam.shape import WrongShape
 from obuild.opam.state import DIRECTORIES
@@ -33,14 +33,13 @@ def changed_since(tree: Tree, prefix: bytes, packages: Iterable[Package]) -> dic
     before = _Before(tree, prefix, packages)
     changes: dict[str, Change] = {}
     there = set()
-    for path, info, link in tree.walk(prefix, skip=_META.encode()):
-        name, now = path.decode("latin-1"), digest(info, link.decode("latin-1"))
-        there.add(name)
-        kind = before.kind(name, now)
-        if kind:
-            changes[name] = Change(kind, now)
-    for name in before.recorded.keys() - there - before.removed:
-        changes[name] = Change("removed")
+    for path, info, link in tree.walk(prefix, skip=_META):
+        now = digest(info, link) if info else "D"
+        there.add(path)
+        if kind := before.kind(path, now):
+            changes[path] = Change(kind, now)
+    for path in before.recorded.keys() - there - before.removed:
+        changes[path] = Change("removed")
     return changes
 
 
@@ -53,11 +52,11 @@ class _Before:
     def __init__(self, tree: Tree, prefix: bytes, packages: Iterable[Package]) -> None:
         self.recorded: dict[str, set[str]] = {}
         self.removed: set[str] = set()
-        for _, path, change in _records(tree, prefix, packages):
-            if change.kind == "removed":
+        for _, kind, path, found in _records(tree, prefix, packages):
+            if kind == "removed":
                 self.removed.add(path)
             else:
-                self.recorded.setdefault(path, set()).add(change.digest)
+                self.recorded.setdefault(path, set()).add(found)
         self._implied = set(DIRECTORIES)
         for path in self.recorded:
             parent = posixpath.dirname(path)
@@ -76,19 +75,19 @@ class _Before:
         return "contents-changed" if any(each[0] == now[0] for each in was) else "kind-changed"
 
 
-def _records(tree: Tree, prefix: bytes, packages: Iterable[Package]) -> Iterator[tuple[Package, str, Change]]:
-    """Every record of every package, but those of opam's own files."""
+def _records(tree: Tree, prefix: bytes, packages: Iterable[Package]) -> Iterator[tuple[Package, str, str, str]]:
+    """Every record of every package but those of opam's own files: the package, the kind, the path, the digest."""
     for package in packages:
         place = prefix + f"/{_META}/install/{package.name}.changes".encode("latin-1")
         try:
-            changes = parse_changes((tree.read(place) or b"").decode("latin-1"))
+            found = list(records((tree.read(place) or b"").decode("latin-1")))
         except (Unreadable, OpamError, WrongShape):
             raise ObuildError(f'"{shown(place)}" is not a record of changes') from None
-        for path, change in changes.items():
+        for kind, path, was in found:
             if not path.startswith(_META + "/"):
-                yield package, path, change
+                yield package, kind, path, was
 
 
 def owners(tree: Tree, prefix: bytes, packages: Iterable[Package]) -> dict[str, Package]:
     """The package that each recorded path belongs to: the last that changed it; directories belong to nobody."""
-    return {path: package for package, path, change in _records(tree, prefix, packages) if change.digest != "D"}
+    return {path: package for package, _, path, digest in _records(tree, prefix, packages) if digest != "D"}

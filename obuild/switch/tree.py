@@ -39,7 +39,7 @@ def shown(path: bytes) -> str:
 
 def raw(text: str) -> str:
     """A text of a spec with one character per byte, as texts of opam are here."""
-    return os.fsencode(text).decode("latin-1")
+    return text if text.isascii() else os.fsencode(text).decode("latin-1")
 
 
 def _check(path: bytes) -> None:
@@ -180,27 +180,20 @@ class Tree:
             return fd
         raise ObuildError(f'"{shown(name)}" keeps coming back while it is replaced')
 
-    def overwrite(self, path: bytes, mode: int) -> int:
-        """An empty file at `path` to write to: the one that is there, under all its names, or else a new one.
+    def overwrite(self, folder: int, name: bytes, mode: int) -> int:
+        """An empty file in the open directory `folder` to write to: the one that is there, under all its names, or new.
 
-        Raises `ObuildError` when it is a directory or its parent is none.
+        Raises `IsADirectoryError` when it is a directory.
         """
-        folder, name = posixpath.split(path)
-        fd = self.directory(folder)
         try:
-            info = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            info = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
-            info = None
-        try:
-            if info and stat.S_ISDIR(info.st_mode):
-                raise ObuildError(f'can not install to "{shown(path)}": it is a directory')
-            if not (info and stat.S_ISREG(info.st_mode)):
-                return self.create(fd, name, mode)
-            file = os.open(name, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-            os.fchmod(file, mode)
-            return file
-        finally:
-            os.close(fd)
+            return self.create(folder, name, mode)
+        if not stat.S_ISREG(info.st_mode):
+            return self.create(folder, name, mode)
+        file = os.open(name, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        os.fchmod(file, mode)
+        return file
 
     def write(self, path: bytes, data: bytes, *, mode: int = 0o644) -> None:
         """Write the file at `path`, in the place of another file or symlink. Raises `ObuildError` for a directory."""
@@ -248,29 +241,29 @@ class Tree:
                 done = here
         return done
 
-    def walk(self, path: bytes, *, skip: bytes = b"") -> Iterator[tuple[bytes, os.stat_result, bytes]]:
-        """What is below the directory at `path`: path from there, state, and where a symlink leads; no order.
+    def walk(self, path: bytes, *, skip: str = "") -> Iterator[tuple[str, os.stat_result | None, str]]:
+        """What is below the directory at `path`, in no order: path from there, state (None for a directory), link.
 
-        `skip` is the name of one directory at the top that is left out.
+        Texts have one character per byte. `skip` is the name of one directory at the top that is left out.
         """
-        waiting = [b""]
+        waiting = [""]
         while waiting:
             here = waiting.pop()
-            # A part of the image may have changed its kind; what is no directory any more has nothing below it.
             try:
-                fd = self.directory(posixpath.join(path, here))
+                fd = self.directory(posixpath.join(path, here.encode("latin-1")))
             except ObuildError:
-                continue
+                continue  # what is no directory any more has nothing below it
             try:
                 with os.scandir(fd) as entries:
-                    found = [os.fsencode(entry.name) for entry in entries]
-                for name in found:
-                    if name == skip and not here:
-                        continue
-                    info = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                    below = posixpath.join(here, name)
-                    yield below, info, os.readlink(name, dir_fd=fd) if stat.S_ISLNK(info.st_mode) else b""
-                    if stat.S_ISDIR(info.st_mode):
-                        waiting.append(below)
+                    for entry in entries:
+                        name = raw(entry.name)
+                        below = f"{here}/{name}" if here else name
+                        if entry.is_dir(follow_symlinks=False):
+                            if here or name != skip:
+                                waiting.append(below)
+                                yield below, None, ""
+                        else:
+                            link = raw(os.readlink(entry.name, dir_fd=fd)) if entry.is_symlink() else ""
+                            yield below, entry.stat(follow_symlinks=False), link
             finally:
                 os.close(fd)
