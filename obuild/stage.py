@@ -153,9 +153,10 @@ class Stage:
         self._platform, self._base = spec.base, layer.id
         ground = self._on(layer)
         context = replace(context, env=context.env + env)
-        for self.number, op in enumerate(spec.ops):
+        for number, op in enumerate(spec.ops):
             if isinstance(op, Run | Copy) and not _is_supply(op):
                 ground = self._settle(ground, context)
+            self.number = number
             self._heading(spec.ops, context)
             match op:
                 case Comment():
@@ -305,7 +306,7 @@ class Stage:
             return self.make(step.id, _facts("run", op.shell, context), ground.parents, fill, secrets=values)
         except StepFailed as error:
             if error.message == error.said:  # it failed in another process, where it stands elsewhere
-                error.message = f"{op.place}: {error.said}"
+                error.message = _placed(op, error.said)
             raise
 
     def _copy(self, op: Copy, context: Context, ground: Ground) -> Layer:
@@ -389,10 +390,10 @@ class Stage:
         except Cancelled:
             raise
         except ObuildError as error:
-            error.message = f"{op.place}: {error.message}"
+            error.message = _placed(op, error.message)
             raise
         except OSError as error:
-            raise self.builder.store.explain(error, f"{op.place}: can not do this") from error
+            raise self.builder.store.explain(error, _placed(op, "can not do this")) from error
 
     def keep(self, layer: Layer) -> bool:
         """Keep a layer from being pruned while this stage stands on it; False when that has happened already."""
@@ -425,6 +426,11 @@ def _replay(layer: Layer, reporter: Reporter) -> None:
 def _see(context: Context, branches: Sequence[Branch]) -> Context:
     """The context in which the nested builds can be copied from; a later one hides an earlier one of its name."""
     return replace(context, scope={**context.scope, **{branch.name: branch for branch in branches}})
+
+
+def _placed(op: Op, message: str) -> str:
+    """A message with the place of the operation that it is about; the spec of a package has no places."""
+    return f"{op.place}: {message}" if str(op.place) else message
 
 
 def _join(workdir: str, path: str) -> str:
