@@ -82,11 +82,14 @@ def test_what_there_is_to_ask_for(repository: Repository, sources: Sources) -> N
         assert sources.content_key(repository.url + place) == f"git={commit}"
 
 
-def test_a_branch_is_asked_for_each_time_and_a_commit_is_not(repository: Repository, sources: Sources) -> None:
+def test_a_branch_is_asked_for_by_each_command_and_a_commit_is_not(repository: Repository, sources: Sources) -> None:
     first = repository.commit(f="1")
     assert os.path.basename(sources.obtain(f"{repository.url}#main")) == first
     second = repository.commit(f="2")
-    assert os.path.basename(sources.obtain(f"{repository.url}#main")) == second
+    again = Sources(sources.path)
+    assert os.path.basename(again.obtain(f"{repository.url}#main")) == first, "a plan and its builds mean the same"
+    again.forget()
+    assert os.path.basename(again.obtain(f"{repository.url}#main")) == second
     repository.path.rename(repository.path.with_name("gone"))
     assert os.path.basename(sources.obtain(f"{repository.url}#{first}")) == first
 

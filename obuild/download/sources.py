@@ -32,6 +32,12 @@ __all__ = ["Sources"]
 JOBS = 3
 """Downloads at once, as opam has it."""
 
+_moving: dict[tuple[str, str], str] = {}
+"""What was found at an address for which nothing is promised, by the directory of sources and the address.
+
+A plan is made by what a branch is, and the builds of the plan must get just that; each has its own `Sources`.
+"""
+
 
 @value
 class Place:
@@ -59,8 +65,6 @@ class Sources:
         self._local = tuple(os.path.abspath(mirror.path) for mirror in parsed if mirror.backend == "rsync")
         self._remote = tuple(_text(mirror).rstrip("/") for mirror in parsed if mirror.backend == "http")
         self._slots = threading.BoundedSemaphore(jobs)
-        self._moving: dict[str, str] = {}  # what was asked for without a checksum: the same for as long as this lives
-        self._lock = threading.Lock()
 
     def obtain(
         self,
@@ -82,16 +86,17 @@ class Sources:
         if wanted and (first.backend == "git" or (first.backend == "rsync" and os.path.isdir(first.path))):
             what = "a repository" if first.backend == "git" else "a directory"
             raise FetchError(f'"{url}" is {what}, which can not have the checksum {wanted[0]}')
-        if first.backend == "git":
-            from obuild.download.git import obtain
-
-            return obtain(first, f"{self.path}/git", offline=self.offline, write=write, cancel=cancel)
         if first.backend == "rsync" and os.path.isdir(first.path):
             return os.path.realpath(first.path)
         if not wanted:
             return self._unverified(addresses, write, cancel)
         found = self._cached(wanted, write)
         return found or self._fetch(wanted, addresses, write, cancel)
+
+    def forget(self) -> None:
+        """Ask again from now on what branches are, and what else may change without notice."""
+        for key in [key for key in tuple(_moving) if key[0] == self.path]:
+            _moving.pop(key, None)
 
     def content_key(
         self,
@@ -175,18 +180,24 @@ class Sources:
         return places
 
     def _unverified(self, addresses: Sequence[Url], write: Write | None, cancel: Cancel | None) -> str:
-        from obuild.download import unverified
-
-        name = _text(addresses[0])
-        with self._lock:
-            known = self._moving.get(name, "")
+        """What is there now, or was when it was first asked for in this process."""
+        key = self.path, _text(addresses[0])
+        known = _moving.get(key, "")
         if known and os.path.exists(known):
             return known
-        places = self._places((), addresses)
         with self._slot(cancel):
-            path = unverified.obtain(self.path, name, places, write=write, cancel=cancel)
-        with self._lock:
-            return self._moving.setdefault(name, path)
+            path = self._unpromised(addresses, write, cancel)
+        return _moving.setdefault(key, path)
+
+    def _unpromised(self, addresses: Sequence[Url], write: Write | None, cancel: Cancel | None) -> str:
+        if addresses[0].backend == "git":
+            from obuild.download import git
+
+            return git.obtain(addresses[0], f"{self.path}/git", offline=self.offline, write=write, cancel=cancel)
+        from obuild.download import unverified
+
+        places = self._places((), addresses)
+        return unverified.obtain(self.path, _text(addresses[0]), places, write=write, cancel=cancel)
 
     @contextmanager
     def _slot(self, cancel: Cancel | None) -> Iterator[None]:
