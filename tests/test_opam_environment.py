@@ -155,6 +155,26 @@ def test_nothing_else_is_set() -> None:
     assert not [name for name in environment({}) if re.match("OCAML|DUNE|OPAM_USER", name)]
 
 
+def test_the_environment_that_a_compiler_makes() -> None:
+    """As `ocaml` does it: `=` of what its `.config` says, then `+=`; what it needs for itself others do not get."""
+    text = """build-env: [[CAML_LD_LIBRARY_PATH = ""] [LSAN_OPTIONS = "detect_leaks=0"]]
+    setenv: [[CAML_LD_LIBRARY_PATH = "%{_:stubsdir}%"] [CAML_LD_LIBRARY_PATH += "%{lib}%/stublibs"]
+             [OCAML_TOPLEVEL_PATH = "%{toplevel}%"]]"""
+    ocaml = Installed(parse_package("ocaml.5.3.0"), opam_file("ocaml.5.3.0", text), "", {"stubsdir": "/one:/two"})
+    file = opam_file("a.1", "")
+    lookup = package_lookup(file.package, file, prefix=PREFIX, globals={}, installed={"ocaml": ocaml})
+    given = {"prefix": PREFIX, "root": "/home/opam/.opam", "switch": "default", "lookup": lookup}
+    base = [("CAML_LD_LIBRARY_PATH", "/host")]
+    found = dict(build_environment(file.package, file, {"ocaml": ocaml}, base=base, **given))
+    assert found["CAML_LD_LIBRARY_PATH"] == f"{PREFIX}/lib/stublibs:/one:/two"
+    assert found["OCAML_TOPLEVEL_PATH"] == f"{PREFIX}/lib/toplevel"
+    assert "LSAN_OPTIONS" not in found
+    own = package_lookup(ocaml.package, ocaml.file, prefix=PREFIX, globals={}, installed={})
+    found = dict(build_environment(ocaml.package, ocaml.file, {}, base=base, **{**given, "lookup": own}))
+    assert (found["CAML_LD_LIBRARY_PATH"], found["LSAN_OPTIONS"]) == ("", "detect_leaks=0")
+    assert "OCAML_TOPLEVEL_PATH" not in found
+
+
 def test_what_a_shell_gets() -> None:
     file = opam_file("a.1", "")
     lookup = package_lookup(file.package, file, prefix=PREFIX, globals={}, installed=DEPS)

@@ -289,6 +289,17 @@ def test_what_commands_install_is_found_beside_what_others_did(switch: Switch) -
     assert changes["b"]["share/a/x"] == Change("removed")
 
 
+def test_files_that_an_archive_carried_are_the_same(switch: Switch) -> None:
+    switch.install("a.1", {"x": "x", "y": "y", "a.install": 'lib: ["x" "y"]'})
+    for name, fraction in (("x", 0), ("y", 500_000_000)):
+        seconds = int(os.stat(switch.place / "lib/a" / name).st_mtime)
+        os.utime(switch.place / "lib/a" / name, ns=(0, seconds * 10**9 + fraction))
+    text = re.sub(r"(T\d+\.)\d*", r"\g<1>12", switch.kept("install/a.changes"))
+    (switch.meta / "install/a.changes").write_text(text)
+    switch.install("b.1", {}, 'opam-version: "2.0"\ninstall: ["true"]\n')
+    assert set(parse_changes(switch.kept("install/b.changes"))) == {"lib/a/y"}
+
+
 @pytest.mark.parametrize("condition", ["with-test", "nosuch", "absent:installed", "installed"])
 def test_commands_that_do_not_run_do_not_count(switch: Switch, condition: str) -> None:
     (switch.place / "stray").write_text("from a build command")
