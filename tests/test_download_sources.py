@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -136,15 +137,22 @@ def test_a_good_file_stays_when_a_package_promises_something_else(web: Web, sour
     assert Path(path).read_bytes() == DATA
 
 
+def no_such_host(host: str, *_: object, **__: object) -> object:
+    """What the library says when there is a network, and it knows no such name."""
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [
         ("http://127.0.0.1/with space", "it is no address"),
         ("ftp://127.0.0.1/a.tgz", "unknown url type: ftp"),
         ("http:///a.tgz", "no host given"),
+        ("http://nowhere.invalid/a.tgz", "no such host"),
     ],
 )
-def test_odd_addresses(sources: Sources, url: str, words: str) -> None:
+def test_odd_addresses(sources: Sources, url: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.getaddrinfo", no_such_host)
     with pytest.raises(FetchError) as error:
         sources.obtain(url, (SUM,))
     assert str(error.value) == f'can not get "{url}": {words}'
@@ -489,8 +497,6 @@ def test_cancelled_while_another_fetches(web: Web, sources: Sources) -> None:
 
 
 def test_cancelled_before_the_answer(sources: Sources) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/a.tgz"
         taken: list[socket.socket] = []

@@ -141,7 +141,8 @@ def _failed(url: str, error: Exception) -> FetchError:
             temporary, text = False, f"its certificate is not trusted: {error.verify_message}"
             hint = "if a proxy or company certificate is needed, SSL_CERT_FILE names it"
         case socket.gaierror():
-            temporary, text = error.errno in (socket.EAI_AGAIN, socket.EAI_NONAME), "no such host, or no network"
+            temporary = error.errno == socket.EAI_AGAIN
+            text = "names of hosts can not be looked up now" if temporary else "no such host"
         case urllib.error.HTTPError():
             temporary, text = False, str(error.reason).splitlines()[0]
         case urllib.error.URLError():
