@@ -1,9 +1,9 @@
 """Plans: what building a solution's packages comes to, and the spec of each.
 
-solution ── graph ── make ── compile      packages, what each is built upon, keys, specs
-            order    key     command, depext, quote, scope
-            relocatable
-view                                       what would be done, as text, JSON and Graphviz
+definition ── graph ── make ── compile     definitions, what each package is built upon, keys, specs
+              order            command, quote, depext, scope, system
+              relocatable      record      what finished layers say
+view                                       what would be done, as text, JSON and for Graphviz
 style                                      the same as other programs would do it
 """
 

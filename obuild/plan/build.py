@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 from obuild.opam.key import shown_id
+from obuild.plan.system import accepts_failure
 from obuild.value import value
 
 TYPE_CHECKING = False
@@ -112,4 +113,5 @@ def meta(build: PackageBuild, plan: Plan) -> dict[str, Any]:
         **facts(build, plan),
         "relocatable": build.relocation.possible,
         "relocatable_why": build.relocation.why,
+        "failure_accepted": accepts_failure(build.file, plan.base.platform),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from obuild.opam.key import DEV, is_dev
 from obuild.plan.depext import depexts
+from obuild.plan.system import accepts_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def _shown(build: PackageBuild, plan: Plan, present: Collection[str]) -> dict[st
         "patches": [patch.name for patch in build.patches],
         "relocatable": build.relocation.possible,
         "relocatable_why": build.relocation.why,
+        "failure_accepted": accepts_failure(build.file, plan.base.platform),
     }
     return {**shown, "no_build_id": build.why} if build.why else shown
 

@@ -7,6 +7,7 @@ steps and their order are those that the programs were seen to send in 2026; the
 from __future__ import annotations
 
 from obuild.errors import UsageError, nearest
+from obuild.plan.system import system_name
 from obuild.spec import Cache
 from obuild.value import value
 
@@ -50,7 +51,7 @@ class Task:
     @property
     def system(self) -> str:
         """The distribution as opam's images and `x-ci-accept-failures` call it: `debian-13`."""
-        return f"{self.platform.distribution}-{self.platform.release}"
+        return system_name(self.platform)
 
     @property
     def is_narrow(self) -> bool:
