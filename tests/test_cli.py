@@ -323,7 +323,7 @@ def test_ls_show_log_df(house: House) -> None:
     assert shown["context"]["user"] == [5, 6]
     assert house.run("log", layer[:10]).stdout == "hello\nend"
     facts = json.loads(house.run("df", "--json").stdout)
-    assert set(facts) == {"layers", "failed", "caches", "images", "other", "free", "total"}
+    assert set(facts) == {"layers", "failed", "caches", "images", "sources", "other", "free", "total"}
     assert facts["layers"] > 1_000_000
     assert [line.split()[0] for line in house.run("df").stdout.splitlines()] == list(facts)
 
