@@ -14,9 +14,7 @@ from obuild.opam.filter import expand, resolve
 from obuild.opam.opamfile import commands
 from obuild.opam.package import Package, parse_package
 from obuild.opam.variable import (
-    FAKE_BUILD_ID,
     Installed,
-    build_id_of,
     directories,
     package_lookup,
     seen_from,
@@ -177,15 +175,6 @@ def test_what_the_definition_of_another_package_sees() -> None:
     assert seen == [f"{PREFIX}/lib/dep", "1.2", "dep", f"{PREFIX}/lib", True, True, web, None]
     assert [seen_from("dep", lookup())(name) for name in ("version", "_:installed", "t")] == ["1.2", True, True]
     assert [switch(name) for name in ("version", "_:lib", "os")] == [None, None, "linux"]
-
-
-@pytest.mark.parametrize(
-    ("key", "seen"),
-    [("a" * 64, "a" * 64), ("a" * 64 + "+test", "a" * 64), ("dev-0123", FAKE_BUILD_ID), ("dev-0+test", FAKE_BUILD_ID)],
-)
-def test_the_build_id_that_a_layer_key_stands_for(key: str, seen: str) -> None:
-    assert build_id_of(key) == seen
-    assert len(FAKE_BUILD_ID) == 64
 
 
 def test_the_directories_of_a_switch() -> None:

@@ -20,10 +20,7 @@ if TYPE_CHECKING:
     from obuild.opam.opamfile import OpamFile
     from obuild.opam.package import Package
 
-__all__ = ["FAKE_BUILD_ID", "Installed", "build_id_of", "directories", "package_lookup", "seen_from", "switch_lookup"]
-
-FAKE_BUILD_ID = "0" * 64
-"""What a package sees as its build-id where opam defines none: of the right form, and never that of a real build."""
+__all__ = ["Installed", "directories", "package_lookup", "seen_from", "switch_lookup"]
 
 _SHARED = ("bin", "sbin", "man")
 _OWN = ("lib", "share", "doc", "etc")
@@ -38,11 +35,6 @@ class Installed:
     file: OpamFile
     build_id: str
     variables: Mapping[str, Contents]
-
-
-def build_id_of(key: str) -> str:
-    """The build-id that packages see of a layer key: a build-id, one with a variant (`…+test`), or `dev-…`."""
-    return FAKE_BUILD_ID if key.startswith("dev-") else key.partition("+")[0]
 
 
 def directories(prefix: str) -> dict[str, str]:

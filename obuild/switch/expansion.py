@@ -6,9 +6,10 @@ import posixpath
 import stat
 
 from obuild.errors import ObuildError
+from obuild.opam.key import shown_id
 from obuild.opam.package import parse_package
 from obuild.opam.substitute import substitute
-from obuild.opam.variable import build_id_of, package_lookup
+from obuild.opam.variable import package_lookup
 from obuild.switch.inventory import prefix_of
 from obuild.switch.tree import shown
 
@@ -28,7 +29,7 @@ def expand_files(scene: Scene, workdir: str, names: tuple[str, ...], text: str, 
     inventory = scene.inventory(prefix.encode("latin-1"), without=package.name)
     file = inventory.file(package)
     lookup = package_lookup(
-        package, file, prefix=prefix, globals=scene.globals(), installed=inventory, build_id=build_id_of(id)
+        package, file, prefix=prefix, globals=scene.globals(), installed=inventory, build_id=shown_id(id)
     )
     missing = [name for name in names if not _expand(scene, workdir.encode("latin-1"), name.encode("latin-1"), lookup)]
     if missing:

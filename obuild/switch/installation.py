@@ -9,9 +9,10 @@ from obuild.errors import ObuildError, OpamError
 from obuild.opam.changes import Change, digest, format_changes
 from obuild.opam.dotconfig import DotConfig, format_config, parse_config
 from obuild.opam.dotinstall import DotInstall, format_install, parse_install
+from obuild.opam.key import shown_id
 from obuild.opam.opamfile import commands
 from obuild.opam.package import parse_package
-from obuild.opam.variable import build_id_of, package_lookup
+from obuild.opam.variable import package_lookup
 from obuild.switch.placing import place, placements
 from obuild.switch.scan import changed_since, owners
 from obuild.switch.tree import shown
@@ -69,15 +70,16 @@ class _Installation:
         file = self._inventory.file(self._package)
         if not file.values("install"):
             return False
-        local = {"with-test": "test" in self._id.partition("+")[2], "with-doc": "doc" in self._id.partition("+")[2]}
+        variant = self._id.split("+")
+        local = {"with-test": "test" in variant, "with-doc": "doc" in variant, "with-dev-setup": False}
         lookup = package_lookup(
             self._package,
             file,
             prefix=self._prefix.decode("latin-1"),
             globals=self._scene.globals(),
             installed=self._inventory,
-            build_id=build_id_of(self._id),
-            local={**local, "with-dev-setup": False},
+            build_id=shown_id(self._id),
+            local=local,
         )
         return bool(commands(file.values("install"), lookup))
 

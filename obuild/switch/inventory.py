@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 from obuild.errors import ObuildError, OpamError, UsageError
 from obuild.opam.dotconfig import parse_config
+from obuild.opam.key import shown_id
 from obuild.opam.opamfile import OpamFile
 from obuild.opam.package import parse_package
 from obuild.opam.platform import platform_of
 from obuild.opam.syntax import parse
-from obuild.opam.variable import Installed, build_id_of
+from obuild.opam.variable import Installed
 from obuild.switch.tree import Tree, shown
 
 TYPE_CHECKING = False
@@ -113,7 +114,7 @@ class Inventory(Mapping[str, Installed]):
         if name not in self._found:
             package = self.packages[name]
             key = self._ids.get(str(package)) or self._ids.get(name, "")
-            self._found[name] = Installed(package, self.file(package), build_id_of(key), self._variables(name))
+            self._found[name] = Installed(package, self.file(package), shown_id(key), self._variables(name))
         return self._found[name]
 
     def definition(self, package: Package) -> bytes:
