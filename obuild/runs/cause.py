@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from obuild import spec as language
 from obuild.errors import ObuildError
-from obuild.runs.classify import Verdict, classify, classify_log
-from obuild.spec import Copy, FromOpam, FromUrl, Run
+from obuild.runs.classify import Verdict, classify
+from obuild.spec import Copy, FromOpam, FromUrl, Run, Workdir
 from obuild.value import replace
 
 TYPE_CHECKING = False
@@ -20,6 +22,8 @@ __all__ = ["cause", "cause_of_error"]
 OUTSIDE = "the package wrote outside its prefix"
 """What the message begins with when a finished package is refused."""
 
+_TAIL = 512 * 1024
+
 _PLAIN = ("build_failure", "test_failure")
 
 
@@ -31,12 +35,13 @@ def cause(failed: Layer, *, tests: Collection[str] = ()) -> Verdict:
     facts = failed.meta()
     said = str(facts.get("error") or "").removeprefix(": ")
     status = facts.get("status")
-    op = _operation(failed, facts.get("op"))
+    op, heading = _operation(failed, facts.get("op"))
     if isinstance(op, Run) and facts.get("failure") == "StepFailed" and OUTSIDE not in said:
         number = status if isinstance(status, int) else 1
-        return classify_log(failed.log, status=number, test=op.shell in tests, network=bool(op.network))
+        output = _output(failed.log, heading)
+        return classify(output, status=number, test=op.shell in tests, network=bool(op.network))
     if facts.get("failure") == "LimitExceeded":
-        return classify_log(failed.log, said=said)
+        return classify(_output(failed.log, heading), said=said)
     return _said(said, op)
 
 
@@ -59,10 +64,28 @@ def _said(said: str, op: Op | None) -> Verdict:
     return verdict
 
 
-def _operation(failed: Layer, number: object) -> Op | None:
+def _operation(failed: Layer, number: object) -> tuple[Op | None, str]:
+    """An operation of the spec, by its number, and how the log calls it."""
     try:
         with open(f"{failed.path}/build.spec", encoding="utf-8", errors="surrogateescape") as file:
             ops = language.parse(file.read(), "build.spec").ops
     except (OSError, ObuildError):
-        return None
-    return ops[number] if isinstance(number, int) and 0 <= number < len(ops) else None
+        return None, ""
+    if not isinstance(number, int) or not 0 <= number < len(ops):
+        return None, ""
+    workdir = next((op.path for op in reversed(ops[:number]) if isinstance(op, Workdir)), "/")
+    place = f"{workdir}: "
+    return ops[number], place + language.format_op(ops[number], len(place))
+
+
+def _output(path: str, heading: str) -> bytes:
+    """The end of a log: what the last operation in it has said, of its last 512 kB."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+            log = file.read()
+    except OSError:
+        return b""
+    mark = heading.encode("utf-8", "surrogateescape")
+    start = log.rfind(mark) if mark else -1
+    return log if start < 0 else log[start + len(mark) :]
