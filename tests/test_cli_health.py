@@ -49,7 +49,7 @@ def test_a_failure_is_told_with_its_line_log_and_command(clinic: Clinic) -> None
     family(clinic)
     done = clinic.check("end", "good")
     assert done.returncode == 1
-    assert "FAIL  bad.1  build_failure, 2 packages wait for it\n    Error: the sky is falling\n" in done.stdout
+    assert "FAIL  bad.1  build_failure, needed by 2 packages\n    Error: the sky is falling\n" in done.stdout
     log = next(line for line in done.stdout.splitlines() if line.startswith("    log: ")).removeprefix("    log: ")
     assert "Error: the sky is falling" in Path(log).read_text()
     key = clinic.nodes()["bad.1"].outcome.id

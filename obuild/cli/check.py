@@ -34,10 +34,11 @@ from obuild.sandbox import Limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from obuild.opam.package import Package
+    from obuild.opam.repo import Repository
     from obuild.opam.solver import Request
     from obuild.opam.source import Source
     from obuild.runs.batch import Result
@@ -60,6 +61,7 @@ class Check:
         self._base = open_platform(self.store, given["platform"] or platform_named(None).key)
         self._opened: Any = None
         self._places: tuple[str, ...] = ()
+        self._mirrors: tuple[str, ...] = given["archive_mirror"]
         self.cancel: Cancel | None = None
 
     def world(self, repo: Sequence[str]) -> World:
@@ -78,13 +80,14 @@ class Check:
         )
         overlay = open_overlay(repo, given["cache"])
         self._places = tuple([repository.where for repository in overlay.repositories])
+        own = [mirror for repository in overlay.repositories for mirror in _own_mirrors(repository)]
+        self._mirrors = tuple(dict.fromkeys([*given["archive_mirror"], *own]))
         return World(overlay, self._base, terms, cache=cache_folder(given["cache"]), content=self._content)
 
     def _content(self, package: Package, source: Source) -> str:
         from obuild.download import Sources
 
-        mirrors, offline = self.given["archive_mirror"], self.given["offline"]
-        sources = Sources(f"{self.store.path}/sources", mirrors=mirrors, offline=offline)
+        sources = Sources(f"{self.store.path}/sources", mirrors=self._mirrors, offline=self.given["offline"])
         return sources.content_key(source.url, (), source.mirrors, subpath=source.subpath)
 
     def batch(self, world: World) -> Batch:
@@ -150,7 +153,7 @@ class Check:
             limits=Limits(pids=given["pids"], seconds=given["step_timeout"], log=given["log_limit"]),
             timeout=given["timeout"],
             fast_sync=given["fast_sync"],
-            archive_mirrors=given["archive_mirror"],
+            archive_mirrors=self._mirrors,
             offline=given["offline"],
         )
 
@@ -298,6 +301,15 @@ def _check_words(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
         raise UsageError(f'"{words[0]}" is asked for beside everything', hint="leave one of them out")
     if not (whole or words or given["pin"]):
         raise UsageError("what shall be checked?", hint="give packages, @FILE with one a line, --all or --all-versions")
+
+
+def _own_mirrors(repository: Repository) -> Iterator[str]:
+    """The archive caches that a repository names in its file `repo`: addresses, and directories in one on disk."""
+    for mirror in repository.mirrors:
+        if "://" in mirror:
+            yield mirror
+        elif os.path.isdir(f"{repository.where}/{mirror}"):
+            yield f"{repository.where}/{mirror}"
 
 
 def _place(where: str) -> dict[str, str]:

@@ -26,13 +26,17 @@ SHOWN = 30
 """Failures that are shown at most, those that block most packages; `obuild failures` has all of them."""
 
 
+EXPLAINED = 5
+"""Packages without a solution of which is said why; `obuild opam solve` says it of any."""
+
+
 def counted(number: int, thing: str) -> str:
     """`1 package`, `2 packages`."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def summary_lines(result: Result) -> Iterator[str]:
-    """The end of a health check, failures last: that is what a terminal shows."""
+    """The end of a health check: what has no solution, then what failed, what blocks most packages last."""
     outcomes = [(target, result.outcome(target)) for target in result.batch.targets]
     unsolved = [(target, outcome) for target, outcome in outcomes if isinstance(outcome, NoSolution)]
     yield from _unsolved(unsolved)
@@ -57,8 +61,10 @@ def _totals(result: Result, outcomes: Sequence[tuple[Target, Outcome]]) -> str:
 
 
 def _unsolved(found: list[tuple[Target, NoSolution]]) -> Iterator[str]:
-    if len(found) > SHOWN:
-        yield f"no solution for {len(found)} packages: obuild status"
+    if len(found) > EXPLAINED:
+        names = [_name(target.package, target.compiler) for target, _ in found]
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        yield f"no solution for {len(found)} packages: {', '.join(names[:SHOWN])}{more}"
         return
     for target, outcome in found:
         yield f"no solution  {_name(target.package, target.compiler)}"
@@ -67,7 +73,7 @@ def _unsolved(found: list[tuple[Target, NoSolution]]) -> Iterator[str]:
 
 def _failure(item: Blocker, run: str) -> Iterator[str]:
     node = item.node
-    waiting = f", {counted(len(item.blocks), 'package')} wait for it" if item.blocks else ""
+    waiting = f", needed by {counted(len(item.blocks), 'package')}" if item.blocks else ""
     yield f"FAIL  {_name(item.package, node.compiler)}  {node.outcome.category}{waiting}"
     if node.outcome.error:
         yield f"    {printable(node.outcome.error)}"
@@ -112,7 +118,10 @@ def _moved(name: str, moved: Moved, run: str) -> Iterator[str]:
     yield f"  {_name(moved.package, moved.compiler)}{word}"
     if name in ("fixed", "removed") or not outcome.error:
         return
-    yield f"      {printable(outcome.error.strip().partition(chr(10))[0])}"
+    lines = outcome.error.strip().splitlines()
+    # The first line of an explanation says again what has no solution.
+    for line in lines[1:EXPLAINED] if isinstance(outcome, NoSolution) else lines[:1]:
+        yield f"      {printable(line)}"
     if isinstance(outcome, Failure):
         yield from (f"  {line}" for line in _where(moved.node, run))
 
