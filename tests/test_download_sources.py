@@ -312,8 +312,10 @@ def test_a_damaged_mirror_is_passed_over(web: Web, place: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("mirror", ["git+https://example.org/a", "ssh://example.org/a", "hg+https://example.org"])
 def test_what_can_not_be_a_mirror(place: Path, mirror: str) -> None:
-    with pytest.raises(UsageError, match="can not be an archive mirror"):
+    with refused(UsageError, f'"{mirror}" can not be an archive mirror'):
         Sources(str(place), mirrors=(mirror,))
+    with refused(UsageError, f'the archive mirror "{place}/no" is not a directory'):
+        Sources(str(place), mirrors=(f"{place}/no",))
 
 
 def test_a_file_of_this_machine(sources: Sources, tmp_path: Path) -> None:

@@ -56,12 +56,7 @@ class Sources:
 
     def __init__(self, path: str, *, mirrors: Sequence[str] = (), offline: bool = False, jobs: int = JOBS) -> None:
         self.path, self.offline = os.path.abspath(path), offline
-        parsed = [_parse(mirror) for mirror in mirrors]
-        for mirror in parsed:
-            if mirror.backend not in ("http", "rsync") or (mirror.backend == "rsync" and mirror.transport != "file"):
-                raise UsageError(
-                    f'"{_text(mirror)}" can not be an archive mirror', hint="give a directory, or http://…"
-                )
+        parsed = [_mirror(text) for text in mirrors]
         self._local = tuple(os.path.abspath(mirror.path) for mirror in parsed if mirror.backend == "rsync")
         self._remote = tuple(_text(mirror).rstrip("/") for mirror in parsed if mirror.backend == "http")
         self._slots = threading.BoundedSemaphore(jobs)
@@ -275,6 +270,17 @@ def _text(address: Url) -> str:
     from obuild.opam.url import format_url
 
     return format_url(address)
+
+
+def _mirror(text: str) -> Url:
+    """The address of an archive mirror."""
+    address = _parse(text)
+    if address.backend == "rsync" and address.transport == "file":
+        if not os.path.isdir(address.path):
+            raise UsageError(f'the archive mirror "{text}" is not a directory')
+    elif address.backend != "http":
+        raise UsageError(f'"{text}" can not be an archive mirror', hint="give a directory, or http://…")
+    return address
 
 
 def _refused(address: Url) -> FetchError:
