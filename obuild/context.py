@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from obuild.errors import ObuildError
 from obuild.sandbox import Limits
-from obuild.value import value
+from obuild.spec import Env, Shell, User, Workdir
+from obuild.value import replace, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from obuild.branch import Branch
+    from obuild.spec import Op
 
-__all__ = ["Context", "Options"]
+__all__ = ["Context", "Options", "follow", "join"]
 
 SHELL = ("/usr/bin/env", "bash", "-c")
 """The shell of a stage that names none, as in OBuilder."""
@@ -56,3 +59,24 @@ class Options:
     archive_mirrors: tuple[str, ...] = ()
     offline: bool = False
     variables: tuple[tuple[str, str], ...] = ()
+
+
+def follow(context: Context, op: Op) -> Context:
+    """What an operation leaves for later ones: the same for those that make layers. Raises `ObuildError`."""
+    match op:
+        case Workdir(path):
+            return replace(context, workdir=join(context.workdir, path))
+        case Shell(words):
+            return replace(context, shell=words)
+        case User(name=str() as name):
+            raise ObuildError(f'the user "{name}" has no number here', hint="write (user (uid N) (gid N))")
+        case User(uid, gid):
+            return replace(context, user=(uid, gid))
+        case Env(name, text):
+            return replace(context, env=((name, text), *[pair for pair in context.env if pair[0] != name]))
+    return context
+
+
+def join(workdir: str, path: str) -> str:
+    """A path in the container; a relative one is below `workdir`."""
+    return path if path.startswith("/") else f"{workdir.rstrip('/')}/{path}"

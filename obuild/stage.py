@@ -14,27 +14,21 @@ from obuild import spec as language
 from obuild.base import begin
 from obuild.branch import Branch
 from obuild.cancel import Cancel
-from obuild.context import Context
+from obuild.context import follow, join
 from obuild.errors import Cancelled, LimitExceeded, ObuildError, StepFailed, StoreError, nearest
 from obuild.sandbox import Mount, Process, SecretFile
 from obuild.spec import (
-    Comment,
     Copy,
-    Env,
     FromBuild,
     FromContext,
     FromOpam,
     FromPackage,
     FromText,
-    FromUrl,
     Run,
-    Shell,
     Spec,
-    User,
-    Workdir,
 )
 from obuild.step import CopyStep, RunStep
-from obuild.supply import Ground, Site, supply
+from obuild.supply import Ground, Site, is_stacked, is_supply, supply
 from obuild.value import replace
 
 TYPE_CHECKING = False
@@ -43,6 +37,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from obuild.build import Builder, Fill
+    from obuild.context import Context
     from obuild.log import Reporter
     from obuild.source import Directory, Result
     from obuild.spec import Op, Secret
@@ -154,43 +149,32 @@ class Stage:
         ground = self._on(layer)
         context = replace(context, env=context.env + env)
         for number, op in enumerate(spec.ops):
-            if isinstance(op, Run | Copy) and not _is_supply(op):
+            if isinstance(op, Run | Copy) and not is_supply(op):
                 ground = self._settle(ground, context)
             self.number = number
             self._heading(spec.ops, context)
             match op:
-                case Comment():
-                    pass
-                case Workdir(path):
-                    context = replace(context, workdir=_join(context.workdir, path))
-                case Shell(words):
-                    context = replace(context, shell=words)
-                case User():
-                    with self._at(op):
-                        context = replace(context, user=_ids(op))
-                case Env(name, text):
-                    rest = tuple(pair for pair in context.env if pair[0] != name)
-                    context = replace(context, env=((name, text), *rest))
                 case Run():
                     ground = self._on(self._run(op, context, ground))
-                case Copy(_, _, FromPackage() as package) if _is_stacked(op):
+                case Copy(_, _, FromPackage() as package) if is_stacked(op):
                     ground = self._stack(op, package, ground)
-                case Copy() if _is_supply(op):
+                case Copy() if is_supply(op):
                     ground = self._supply(op, context, ground)
                 case Copy():
                     ground = self._on(self._copy(op, context, ground))
+                case _:
+                    with self._at(op):
+                        context = follow(context, op)
         return self._whole(self._settle(ground, context), context)
 
     def _heading(self, ops: Sequence[Op], context: Context) -> None:
         """Say which op comes now; the packages of a stack together."""
         op, place = ops[self.number], f"{context.workdir}: "
-        if not _is_stacked(op):
+        if not is_stacked(op):
             self.reporter.heading(place + language.format_op(_shortened(op), len(place)))
-        elif not (self.number and _is_stacked(ops[self.number - 1])):
+        elif not (self.number and is_stacked(ops[self.number - 1])):
             more = (
-                next(
-                    (n for n, other in enumerate(ops[self.number :]) if not _is_stacked(other)), len(ops) - self.number
-                )
+                next((n for n, other in enumerate(ops[self.number :]) if not is_stacked(other)), len(ops) - self.number)
                 - 1
             )
             also = f" and {more} more packages" if more > 1 else " and one more package" if more else ""
@@ -225,13 +209,13 @@ class Stage:
         alone = op.source == FromOpam("switch")  # what comes after it is the package's own
         if alone:
             ground = self._settle(ground, context)
-            self.switch = (self.number, _join(context.workdir, op.dst).rstrip("/"))
+            self.switch = (self.number, join(context.workdir, op.dst).rstrip("/"))
         builder = self.builder
         site = Site(
             ground.id,
             context.user,
             context.workdir,
-            _join(context.workdir, op.dst),
+            join(context.workdir, op.dst),
             self._packages,
             builder.sources,
             self._package,
@@ -310,7 +294,7 @@ class Stage:
             raise
 
     def _copy(self, op: Copy, context: Context, ground: Ground) -> Layer:
-        target = _join(context.workdir, op.dst)
+        target = join(context.workdir, op.dst)
         into = target.endswith("/")
         source, below = self._source(op, context), ground.id
 
@@ -433,10 +417,6 @@ def _placed(op: Op, message: str) -> str:
     return f"{op.place}: {message}" if str(op.place) else message
 
 
-def _join(workdir: str, path: str) -> str:
-    return path if path.startswith("/") else f"{workdir.rstrip('/')}/{path}"
-
-
 def _shortened(op: Op) -> Op:
     """An op for its heading: a text in it is that of a whole file."""
     if isinstance(op, Copy) and isinstance(op.source, FromText) and len(op.source.text) > _SHORT:
@@ -447,16 +427,6 @@ def _shortened(op: Op) -> Op:
 _SHORT = 40
 
 
-def _is_stacked(op: Op) -> bool:
-    """Whether an op is a package of a stack, of which nothing is copied."""
-    whole = isinstance(op, Copy) and isinstance(op.source, FromPackage) and op.dst == "/"
-    return whole and op.src in (("/",), (".",)) and not op.exclude
-
-
-def _is_supply(op: Copy | Run) -> bool:
-    return isinstance(op, Copy) and isinstance(op.source, FromText | FromUrl | FromOpam)
-
-
 def _nothing(_: Draft, __: Callable[[bytes], None], ___: Cancel) -> None:
     """All that there is to do for a layer is done by stacking others."""
 
@@ -465,12 +435,6 @@ def _filled(env: tuple[tuple[str, str], ...], more: tuple[tuple[str, str], ...])
     """An environment with more variables, where it has none of that name."""
     known = {name for name, _ in env}
     return env + tuple(pair for pair in more if pair[0] not in known)
-
-
-def _ids(op: User) -> tuple[int, int]:
-    if op.name is not None:
-        raise ObuildError(f'the user "{op.name}" has no number here', hint="write (user (uid N) (gid N))")
-    return op.uid, op.gid
 
 
 def _host(name: str) -> str:

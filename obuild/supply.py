@@ -10,7 +10,7 @@ import os
 
 from obuild.digest import sha256
 from obuild.errors import ObuildError
-from obuild.spec import FromOpam, FromText, FromUrl
+from obuild.spec import Copy, FromOpam, FromPackage, FromText, FromUrl
 from obuild.step import CopyStep, OpamStep, StackStep, UrlStep
 from obuild.value import value
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from obuild.cancel import Cancel
     from obuild.download import Sources
-    from obuild.spec import Copy
+    from obuild.spec import Op
 
     Write = Callable[[bytes], None]
     Put = Callable[[str, Write, Cancel], dict[str, Any]]
 
-__all__ = ["Ground", "Site", "Supply", "supply"]
+__all__ = ["Ground", "Site", "Supply", "is_stacked", "is_supply", "supply"]
 
 
 @value
@@ -82,6 +82,18 @@ class Site:
     sources: Callable[[], Sources]
     owner: str
     variables: Mapping[str, Any] | None
+
+
+def is_stacked(op: Op) -> bool:
+    """Whether an op is a package of a stack, of which nothing is copied."""
+    if not isinstance(op, Copy) or not isinstance(op.source, FromPackage):
+        return False
+    return op.dst == "/" and op.src in (("/",), (".",)) and not op.exclude
+
+
+def is_supply(op: Op) -> bool:
+    """Whether an op is a `copy` that the host does itself."""
+    return isinstance(op, Copy) and isinstance(op.source, FromText | FromUrl | FromOpam)
 
 
 def supply(op: Copy, number: int, site: Site, write: Write, cancel: Cancel) -> Supply:
