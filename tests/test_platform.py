@@ -180,7 +180,7 @@ def test_a_platform_is_built_and_found_again(house: House, builder: Builder) -> 
     assert made.env[:2] == (("D", "e"), ("A", "c"))
     assert dict(made.env)["PATH"]
     store = house.open()
-    assert open_platform(store, KEY) == open_platform(store, "toy-1.2") == made
+    assert open_platform(store, KEY) == open_platform(store, "toy-1.2") == open_platform(store, "toy-1") == made
     assert list_platforms(store) == [made]
     link = f"{store.path}/{KEY}/base"
     assert os.readlink(link) == f"../steps/{made.id}"

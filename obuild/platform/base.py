@@ -49,7 +49,7 @@ class Base:
 
 
 def open_platform(store: Store, key: str) -> Base:
-    """The base of the platform `key`, or of the only one whose key begins with it (`debian-13`).
+    """The base of the platform `key`, or of the only one whose key begins with it (`debian-13`, `alpine-3.22`).
 
     Raises `UsageError` when it has not been built, and `StoreError` when what is there is damaged.
     """
@@ -131,7 +131,7 @@ def _keys(store: Store) -> list[str]:
 def _find(store: Store, key: str) -> str:
     """The whole key of a platform."""
     known = _keys(store)
-    found = [key] if key in known else [name for name in known if name.startswith(f"{key}-")]
+    found = [key] if key in known else [name for name in known if name.startswith((f"{key}-", f"{key}."))]
     if len(found) > 1:
         raise UsageError(f'"{key}" is the beginning of {len(found)} platforms', hint=", ".join(found))
     if not found:
