@@ -283,7 +283,8 @@ class Check:
 
         A package without a solution fails a check of several only when each was named: a list has whatever there is.
         """
-        if any(isinstance(outcomes.get(key), Failure | DependencyFailed) for key in batch.wanted):
+        ends = [target.refusal or outcomes.get(target.key) for target in batch.targets]
+        if any(isinstance(outcome, Failure | DependencyFailed) for outcome in ends):
             return FAILED
         if not batch.unsolved or self.listed:
             return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from obuild.opam.version import version_key
 from obuild.runs.estimate import load_estimates, save_estimates
 from obuild.runs.execute import execute
-from obuild.runs.outcome import NoSolution, Success
+from obuild.runs.outcome import Success
 from obuild.runs.progress import Meter, Progress
 from obuild.runs.record import Recorder, record_plan
 from obuild.runs.run_log import RunLog
@@ -40,7 +40,7 @@ class Result:
 
     def outcome(self, target: Target) -> Outcome:
         """What became of a target."""
-        return self.outcomes[target.key] if target.key else NoSolution(target.package, target.error)
+        return target.refusal or self.outcomes[target.key]
 
 
 def find_hits(batch: Batch, maker: Maker, progress: Callable[[int, int], None] | None = None) -> frozenset[str]:
@@ -91,7 +91,7 @@ def run_batch(
             watch=watch(schedule) if watch else None,
         )
         record_plan(log, batch, facts, hits)
-        recorder.unsolved()
+        recorder.refused()
         meter.enter("building")
         outcomes: dict[str, Outcome] = {}
         for key in hits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from obuild.runs.graph import Build, Graph
+from obuild.runs.outcome import NoSolution
 from obuild.value import value
 
 TYPE_CHECKING = False
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from obuild.plan import PackageBuild, Plan
+    from obuild.runs.outcome import Outcome
 
 __all__ = ["Batch", "Job", "Target", "merge"]
 
@@ -18,14 +20,14 @@ __all__ = ["Batch", "Job", "Target", "merge"]
 class Target:
     """A package that was asked for with a `compiler` (a version; "" for any), and its build `key`.
 
-    One without a solution has no key; `error` is what the solver says. `solved` are its build and all below it.
+    One that can not be built at all has no key; `refusal` says why: there is no solution, or its source, or that of a
+    package below it, can not be had.
     """
 
     package: str
     compiler: str = ""
     key: str = ""
-    error: str = ""
-    solved: tuple[str, ...] = ()
+    refusal: Outcome | None = None
 
 
 @value
@@ -53,7 +55,7 @@ class Batch:
     @property
     def unsolved(self) -> tuple[Target, ...]:
         """The targets without a solution."""
-        return tuple([target for target in self.targets if not target.key])
+        return tuple([target for target in self.targets if isinstance(target.refusal, NoSolution)])
 
 
 def merge(cases: Iterable[tuple[Target, Plan | None]]) -> Batch:

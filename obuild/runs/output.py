@@ -10,7 +10,6 @@ import os
 
 from obuild.disk import write_atomic
 from obuild.errors import UsageError
-from obuild.runs.outcome import NoSolution
 from obuild.runs.report import Report, format_dot, format_json, format_markdown, report_outcome
 from obuild.runs.schedule import build_order
 
@@ -53,8 +52,8 @@ class Writer:
         return {target.key} | self._batch.graph.dependencies([target.key])
 
     def _report(self, target: Target, *, steps: bool = False) -> Report:
-        if not target.key:
-            return report_outcome(NoSolution(target.package, target.error), sha=self._sha)
+        if target.refusal:
+            return report_outcome(target.refusal, sha=self._sha, log=target.refusal.error)
         outcome = self._outcomes.get(target.key)
         solution = self.dot(target)
         if outcome is None:

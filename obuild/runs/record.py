@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from obuild.runs.blessing import bless, choices
 from obuild.runs.execute import Listener
-from obuild.runs.outcome import NoSolution
 from obuild.runs.run import Node
 from obuild.runs.universe import universes
 
@@ -46,12 +45,11 @@ class Recorder(Listener):
         self._blessed = frozenset(bless(choices(batch.graph, compilers), newest=newest).values())
         self._universes = universes(batch.graph)
 
-    def unsolved(self) -> None:
-        """Record the targets without a solution."""
-        for target in self._batch.unsolved:
-            self._log.node_finished(
-                Node(NoSolution(target.package, target.error), kind="solve", compiler=target.compiler)
-            )
+    def refused(self) -> None:
+        """Record the targets that can not be built at all."""
+        for target in self._batch.targets:
+            if target.refusal:
+                self._log.node_finished(Node(target.refusal, kind="solve", compiler=target.compiler))
 
     def started(self, key: str, share: Share) -> None:
         self._watch.started(key, share)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from obuild.runs.diff import Difference, diff_nodes
 from obuild.runs.merge import Batch
-from obuild.runs.outcome import DependencyFailed, NoSolution, Success
+from obuild.runs.outcome import DependencyFailed, Success
 from obuild.runs.run import Node
 from obuild.value import replace
 
@@ -28,8 +28,12 @@ def different(old: Batch, new: Batch) -> tuple[Batch, Batch]:
     """The targets of both sides that can differ; of one with the same build or without a solution on both, neither."""
     before = {(target.package, target.compiler): target for target in old.targets}
     after = {(target.package, target.compiler): target for target in new.targets}
-    same = {name for name, target in after.items() if name in before and before[name].key == target.key}
+    same = {name for name, target in after.items() if name in before and _alike(before[name], target)}
     return tuple(_only(side, same) for side in (old, new))  # type: ignore[return-value]
+
+
+def _alike(old: Target, new: Target) -> bool:
+    return old.key == new.key and type(old.refusal) is type(new.refusal)
 
 
 def _only(batch: Batch, leave_out: set[tuple[str, str]]) -> Batch:
@@ -87,9 +91,7 @@ def compare(old: Batch, before: Mapping[str, Outcome], new: Batch, nodes: Iterab
     """The difference; an old build of which nothing is known counts as one that went well."""
     was = []
     for target in old.targets:
-        outcome: Outcome = NoSolution(target.package, target.error)
-        if target.key:
-            outcome = before.get(target.key) or Success(target.package, target.key, cached=True)
+        outcome = target.refusal or before.get(target.key) or Success(target.package, target.key, cached=True)
         was.append(Node(outcome, kind="build", compiler=target.compiler))
     asked = {(target.package, target.compiler) for target in new.targets}
     keys = new.wanted

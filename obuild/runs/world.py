@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from obuild.errors import OpamError
+from obuild.errors import FetchError, OpamError
 from obuild.opam.buildid import Rules as IdRules
 from obuild.opam.cache import Cache
 from obuild.opam.effective import parse_level, usual_width
 from obuild.opam.memory import HashMemory
 from obuild.opam.solver import Memory, Rules, Solution, everything, fingerprints, open_solver, solve_all, variable_table
 from obuild.plan import PREFIX, Definitions, Planner
+from obuild.runs.cause import cause_of_error
 from obuild.runs.merge import Target
+from obuild.runs.outcome import DependencyFailed, Failure, NoSolution
 from obuild.value import value
 
 TYPE_CHECKING = False
@@ -19,10 +21,12 @@ if TYPE_CHECKING:
 
     from obuild.opam.package import Package
     from obuild.opam.repo import Overlay
-    from obuild.opam.solver import FactReader, NoSolution, Pin, Request, Solver
+    from obuild.opam.solver import FactReader, Pin, Request, Solver
+    from obuild.opam.solver import NoSolution as Unsolved
     from obuild.opam.source import Source
     from obuild.plan import Patch, Plan
     from obuild.platform import Base
+    from obuild.runs.outcome import Outcome
 
     Progress: TypeAlias = Callable[[int, int], None]
     Content: TypeAlias = Callable[[Package, Source], str]
@@ -58,7 +62,8 @@ class World:
         self, repository: Overlay, base: Base, terms: Terms, *, cache: str, content: Content | None = None
     ) -> None:
         self.repository, self.base, self.terms = repository, base, terms
-        self._cache, self._content = cache, content
+        self._cache, self._read = cache, content or _unread
+        self._contents: dict[Package, str | _Unknown] = {}
         self._solvers: dict[Package | None, tuple[Solver, FactReader]] = {}
         self._planners: dict[Package | None, Planner] = {}
         level = parse_level(terms.opam_version)
@@ -86,7 +91,7 @@ class World:
 
     def answers(
         self, requests: Sequence[Request], compiler: Package | None, *, processes: int, progress: Progress | None = None
-    ) -> Iterator[Solution | NoSolution]:
+    ) -> Iterator[Solution | Unsolved]:
         """The answers to requests with one of the compilers. Raises `UsageError` for packages that do not exist."""
         solver = self.solver(compiler)
         solver.check(requests)
@@ -97,19 +102,33 @@ class World:
         if memory:
             memory.save()
 
-    def case(self, answer: Solution | NoSolution, compiler: Package | None) -> tuple[Target, Plan | None]:
-        """What was asked for with its plan; a definition that makes one impossible counts as no solution."""
+    def case(self, answer: Solution | Unsolved, compiler: Package | None) -> tuple[Target, Plan | None]:
+        """What was asked for with its plan, or without one where a source or definition makes that impossible."""
         version = compiler.version if compiler else ""
         name = self._name(answer, compiler)
         if not isinstance(answer, Solution):
-            return Target(name, version, error=answer.report), None
+            return Target(name, version, refusal=NoSolution(name, answer.report)), None
         try:
             made = self._planner(compiler).plan(answer)
         except OpamError as error:
-            return Target(name, version, error=str(error)), None
+            return Target(name, version, refusal=NoSolution(name, str(error))), None
+        except _Unknown as unknown:
+            return Target(name, version, refusal=unknown.outcome(name)), None
         return Target(name, version, made.targets[0]), made
 
-    def _name(self, answer: Solution | NoSolution, compiler: Package | None) -> str:
+    def _content(self, package: Package, source: Source) -> str:
+        """What a source without a checksum holds. Raises `_Unknown`; each is asked for once."""
+        if package not in self._contents:
+            try:
+                self._contents[package] = self._read(package, source)
+            except FetchError as error:
+                self._contents[package] = _Unknown(package, error)
+        found = self._contents[package]
+        if isinstance(found, _Unknown):
+            raise found
+        return found
+
+    def _name(self, answer: Solution | Unsolved, compiler: Package | None) -> str:
         """The package that was asked for; where no version was, the one chosen, or else the newest there is."""
         name, version = answer.request.wanted[0]
         if isinstance(answer, Solution):
@@ -143,3 +162,22 @@ class World:
         self._hash.save()
         for _, reader in self._solvers.values():
             reader.save()
+
+
+class _Unknown(Exception):
+    """The source of a package has no checksum, and what it holds can not be found out."""
+
+    def __init__(self, package: Package, error: FetchError) -> None:
+        super().__init__(str(error))
+        self._package, self._error = str(package), error
+
+    def outcome(self, target: str) -> Outcome:
+        """What becomes of a target that is this package or needs it. There is no key, so the name stands for it."""
+        if target != self._package:
+            return DependencyFailed(target, target, self._package, self._package)
+        verdict = cause_of_error(self._error)
+        return Failure(target, target, verdict.category, verdict.line)
+
+
+def _unread(package: Package, source: Source) -> str:
+    raise FetchError(f'the source of "{package}", "{source.url}", has no checksum and is not read')
