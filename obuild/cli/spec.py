@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS"]
 
-NO_SOLUTION = 3
+FAILED, NO_SOLUTION = 1, 3
 
 _SWITCHES = ("ocaml-variants", "ocaml-base-compiler", "ocaml-system")
 """The packages that opam's switches are made of."""
@@ -43,9 +43,11 @@ def spec(*, target: str, style: str, of: str | None, plan: bool, json: bool, dot
     world.save()
     for error in world.unreadable:
         print(f"note: left out: {error}", file=sys.stderr)
-    if found is None or not isinstance(answer, Solution):
-        print(case.error, file=sys.stderr)
-        return NO_SOLUTION
+    if case.refusal:
+        print(case.refusal.error, file=sys.stderr)
+        return NO_SOLUTION if case.refusal.word == "no_solution" else FAILED
+    assert found is not None
+    assert isinstance(answer, Solution)
     if plan or json or dot:
         _print(_view(store, found, json=json, dot=dot))
     elif style == "native":
