@@ -87,7 +87,26 @@ def tidy(text: str | bytes, path: str) -> str:
 
 def format(spec: Spec) -> str:
     """The text of a spec: `parse` makes the same spec of it again."""
-    return layout.format(_spec_tree(spec), fold=True) + "\n"
+    if spec.builds:
+        return layout.format(_spec_tree(spec), fold=True) + "\n"
+    lines = [layout.format(("from", spec.base), 1), *map(_op_line, spec.ops)]
+    return "(" + "\n ".join(lines) + ")\n"
+
+
+def _op_line(op: Op) -> str:
+    """An op on lines of its own; those of packages come again in the spec of each that depends on them."""
+    if not isinstance(op, Copy) or not isinstance(op.source, FromPackage):
+        return layout.format(_op_tree(op), 1, fold=True)
+    line = _known.get(op)
+    if line is None:
+        if len(_known) > _MOST_KNOWN:
+            _known.clear()
+        line = _known[op] = layout.format(_op_tree(op), 1, fold=True)
+    return line
+
+
+_known: dict[Op, str] = {}
+_MOST_KNOWN = 10_000
 
 
 def format_op(op: Op, column: int = 0) -> str:
