@@ -36,13 +36,23 @@ def ls(*, store: str, json: bool, failed: bool) -> int:
         return 0
     for used, layer in rows:
         meta = layer.meta()
-        text = " ".join(str(meta.get("text", "")).split())
-        what = f"{meta.get('op', ''):4} {text}"
-        name = layer.id if "/" in layer.id else layer.id[:12]
-        print(f"{name}  {seconds_text(time.time() - used):>8} ago  {size_text(meta.get('size', 0)):>9}  {what[:80]}")
+        size = size_text(meta.get("size", 0))
+        print(f"{_short_id(layer.id)}  {seconds_text(time.time() - used):>8} ago  {size:>9}  {_what(meta)[:80]}")
     if not rows:
         print("nothing here yet" if not failed else "no failed steps are kept", file=sys.stderr)
     return 0
+
+
+def _short_id(id: str) -> str:
+    """An id as far as it is needed to name the layer; that of a package without its platform."""
+    return id.rpartition("/")[2][:12]
+
+
+def _what(meta: dict[str, Any]) -> str:
+    """What a layer is, on one line."""
+    if "package" in meta:
+        return f"package {meta['package']}"
+    return f"{meta.get('op', ''):4} {' '.join(str(meta.get('text', '')).split())}"
 
 
 def show(*, store: str, layer: str) -> int:

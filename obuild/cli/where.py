@@ -68,16 +68,24 @@ def seconds_text(seconds: float) -> str:
 
 
 def find_layer(store: Store, text: str) -> Layer:
-    """The layer, finished or kept after a failure, whose id is `text` or the only one that begins with it."""
+    """The layer, finished or kept after a failure, whose id is `text` or the only one that begins with it.
+
+    The id of a package's layer may also be given without its platform.
+    """
     layer = store.get(text) if len(text) == 64 or "/" in text else None
     if layer:
         return layer
-    found = {item.id: item for item in (*store.failed(), *store.layers()) if item.id.startswith(text)}
+    items = (*store.failed(), *store.layers())
+    found = {item.id: item for item in items if text and text in (item.id[: len(text)], _name(item.id)[: len(text)])}
     if len(found) > 1:
         raise UsageError(f'"{text}" is the beginning of {len(found)} ids', hint=", ".join(sorted(found)[:4]))
     if not found:
         raise store.unknown(text)
     return next(iter(found.values()))
+
+
+def _name(id: str) -> str:
+    return id.rpartition("/")[2]
 
 
 def read_text(file: str) -> str:

@@ -118,6 +118,7 @@ class Maker:
                 Context(source="/var/empty"),
                 id=name,
                 meta=meta(job.build, job.plan),
+                files={"opam": job.plan.definitions.text(job.build.package)},
                 reporter=_Steps(lambda text: self.said(key, text)),
                 cancel=cancel,
             )
