@@ -92,6 +92,12 @@ class Builder:
             self, spec, context, id=id, meta=meta, files=files, reporter=stage.reporter, cancel=stage.cancel
         )
 
+    def hit(self, id: str, meta: Mapping[str, Any]) -> Layer | None:
+        """The finished layer of the package `id` that `build` would find, stamped as used now; None without one."""
+        from obuild.package import asked
+
+        return self.store.package(id, asked(meta))
+
     def failure(self, id: str) -> Layer | None:
         """What is known of the last try to build the package `id` since it was built; None when that did not fail.
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from obuild.store.package import PackageDraft
     from obuild.store.survey import Survey
 
-__all__ = ["FACTS", "build_package"]
+__all__ = ["asked", "build_package"]
 
 FACTS = ("base", "variant")
 """What `layer.json` must say as it was asked for; another layer of the same id is replaced."""
@@ -42,6 +42,11 @@ ROOT = (".last-env", "config.lock", "download-cache", "lock", "log", "opam-init"
 
 MOST_NAMED = 10
 """Paths in a message."""
+
+
+def asked(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what `layer.json` is to say, that which makes a layer of the id the one that is asked for."""
+    return {name: meta[name] for name in FACTS if name in meta}
 
 
 def build_package(
@@ -56,7 +61,7 @@ def build_package(
     cancel: Cancel,
 ) -> Layer:
     """See `Builder.build`."""
-    facts = {name: meta[name] for name in FACTS if name in meta}
+    facts = asked(meta)
     start, made = time.monotonic(), False
     layer = builder.store.package(id, facts)
     if layer is None:
