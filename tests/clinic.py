@@ -17,23 +17,23 @@ from obuild.runs.run import Node, Run, list_runs
 
 SETUP = (
     "for name in uname getconf; do ln -s busybox /bin/$name; done; mkdir -p /home/opam; chown 1000:1000 /home/opam; "
-    "printf 'ID=toy\\\\nVERSION_ID=1\\\\n' >/etc/os-release"
 )
 
 
 class Clinic:
     """Packages are given by name.version and what their opam file says besides the version of the format."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, release: str = "ID=toy\\\\nVERSION_ID=1\\\\n") -> None:
         self.house = house
         self.repo = house.folder / "repository"
         (self.repo / "packages").mkdir(parents=True)
         (self.repo / "repo").write_text('opam-version: "2.0"\n')
-        recipe = house.folder / "toy.spec"
+        recipe = self.house.folder / "toy.spec"
+        commands = f"{SETUP} printf '{release}' >/etc/os-release"
         recipe.write_text(
-            f'((from b) (shell /bin/sh -c) (run (shell "{SETUP}")) (env PATH /bin) (env HOME /home/opam))'
+            f'((from b) (shell /bin/sh -c) (run (shell "{commands}")) (env PATH /bin) (env HOME /home/opam))'
         )
-        self.key = build_platform(house.builder(), Recipe("toy", str(recipe))).key
+        self.key = build_platform(self.house.builder(), Recipe("toy", str(recipe))).key
 
     def write(self, **packages: str) -> None:
         """Write definitions; `a__1` stands for `a.1`, "" removes one."""

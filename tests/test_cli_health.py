@@ -102,7 +102,6 @@ def test_failures_are_tried_again_unless_they_are_trusted(clinic: Clinic) -> Non
         done = clinic.check("user", *words)
         assert "Error: the sky is falling" in done.stdout
         assert clinic.nodes()["bad.1"].outcome.cached is cached
-    assert [entry.category for entry in clinic.runs()[-1].nodes() and []] == []
 
 
 def test_what_serves_a_lost_package_alone_is_built_only_to_keep_going(clinic: Clinic) -> None:
