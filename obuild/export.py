@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from obuild.cancel import Cancel
     from obuild.image import Image
 
-__all__ = ["FORMATS", "export", "load"]
+__all__ = ["FORMATS", "check", "export", "load", "new_folder"]
 
 FORMATS = ("dir", "tar", "oci", "docker")
 STDOUT = 1
@@ -57,7 +57,7 @@ def export(
     try:
         match format:
             case "dir":
-                with _folder(dest) as folder:
+                with new_folder(dest) as folder:
                     disk.copy_tree(tree, folder, copied=lambda *_: cancel.check() if cancel is not None else None)
                 return ""
             case "tar":
@@ -66,7 +66,7 @@ def export(
                         write(chunk)
                 return ""
             case "oci":
-                with _folder(dest) as folder:
+                with new_folder(dest) as folder:
                     return _write_layout(folder, tree, image, name, created, cancel)
             case _:
                 size, layer = _measure(tree, cancel)
@@ -113,7 +113,7 @@ def check(dest: str, format: str) -> None:
 
 
 @contextlib.contextmanager
-def _folder(dest: str) -> Iterator[str]:
+def new_folder(dest: str) -> Iterator[str]:
     """A new directory that gets its name once it is filled."""
     folder = f"{os.path.abspath(dest)}.{os.urandom(4).hex()}.new"
     os.mkdir(folder)

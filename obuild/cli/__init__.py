@@ -35,6 +35,7 @@ COMMANDS = {
     "fsck": "layers",
     "export": "layers",
     "health-check": "health",
+    "replay": "replay",
     "runs": "runs",
     "status": "runs",
     "history": "runs",

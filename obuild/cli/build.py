@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from obuild.sandbox import Sandbox
     from obuild.store import Layer, Store
 
-__all__ = ["COMMANDS", "named_sandbox", "on_signals"]
+__all__ = ["COMMANDS", "LIMITS", "explain", "named_sandbox", "on_signals"]
 
 
 def _pair(separator: str, form: str) -> Any:
@@ -131,8 +131,7 @@ def _build(
         context = Context(source=directory, secrets=secrets)
         return store, builder.build(spec, context, reporter=reporter, cancel=cancel)
     except StepFailed as error:
-        error.tail, error.look = _tail(error.log), _look(error, store)
-        error.log = error.log if os.path.exists(error.log) else ""
+        explain(error, store)
         raise
 
 
@@ -207,6 +206,12 @@ def _reporter(progress: str, color: str, cancel: Cancel) -> Reporter:
 
         return Live(color=colored, cancel=cancel)
     return Plain(color=colored, cancel=cancel)
+
+
+def explain(error: StepFailed, store: Store) -> None:
+    """Add to a failure what is known of it here: the end of its log, and how to look at what it left."""
+    error.tail, error.look = _tail(error.log), _look(error, store)
+    error.log = error.log if os.path.exists(error.log) else ""
 
 
 def _look(error: StepFailed, store: Store) -> str:

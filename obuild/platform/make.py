@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from obuild.spec import Spec
     from obuild.store import Layer, Store
 
-__all__ = ["build_platform"]
+__all__ = ["build_platform", "publish"]
 
 LIMITS = Limits(seconds=120.0, log=64 << 20)
 """Of the script that asks what an image is: it takes a fraction of a second and prints the names of packages."""
@@ -70,7 +70,7 @@ def build_platform(
             created=round(time.time(), 3),
         )
         _check(base)
-        _publish(store, base)
+        publish(store, base)
     return base
 
 
@@ -116,7 +116,7 @@ def _check(base: Base) -> None:
         raise ObuildError(f'the base can not be a platform: it calls itself "{base.key}"', hint=hint) from None
 
 
-def _publish(store: Store, base: Base) -> None:
+def publish(store: Store, base: Base) -> None:
     """Write the description, then replace the link: readers notice when the two do not belong together."""
     import json
 
