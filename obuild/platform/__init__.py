@@ -10,8 +10,4 @@ from __future__ import annotations
 
 from obuild.platform.base import Base, delete_platform, list_platforms, open_platform
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from obuild.platform.make import build_platform as build_platform
-
 __all__ = ["Base", "delete_platform", "list_platforms", "open_platform"]
