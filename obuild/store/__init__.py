@@ -16,6 +16,8 @@ On disk, relocatable (nothing absolute inside):
       store.json                 {"format": 1, "kind": "overlay"}
       boot                       what a power cut may have torn, see `boot`
       steps/<id>/                layer.json  build.log  env.json  fs/
+      <platform>/base            a link to the step that the platform's packages are built on
+      <platform>/<key>/          layer.json  build.log  fs/  paths, of a package, see `package`
       failed/<escaped id>/       the same, of steps that failed and were kept
       flat/<escaped id>/         many small layers as one, see `chain`
       cache/<escaped name>/<n>/  cache directories, see `cache`

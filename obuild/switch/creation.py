@@ -20,6 +20,10 @@ __all__ = ["make_switch"]
 # Most definitions have none of these, and need not be read then.
 _MATTERS = re.compile(rb"\b(setenv|compiler|plugin)\b").search
 
+_plain: set[tuple[Package, str]] = set()
+"""Packages, with the keys of their layers, whose definitions have none: to read 200 takes longer than to mount them."""
+_MOST_PLAIN = 100_000
+
 
 def make_switch(scene: Scene, prefix: str, workdir: str = "/") -> dict[str, Any]:
     """Make `prefix` a switch with all that is in its `packages/` installed, and what is above it an opam root.
@@ -57,7 +61,12 @@ class _Marked:
         self.plugins: list[Package] = []
         self.setenv: list[str] = []
         for name, package in inventory.packages.items():
+            key = inventory.key(package)
+            if (package, key) in _plain:
+                continue
             if not _MATTERS(inventory.definition(package)):
+                if key and len(_plain) < _MOST_PLAIN:
+                    _plain.add((package, key))
                 continue
             file = inventory[name].file
             if "compiler" in file.flags:

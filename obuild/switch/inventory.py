@@ -113,9 +113,13 @@ class Inventory(Mapping[str, Installed]):
     def __getitem__(self, name: str) -> Installed:
         if name not in self._found:
             package = self.packages[name]
-            key = self._ids.get(str(package)) or self._ids.get(name, "")
+            key = self.key(package)
             self._found[name] = Installed(package, self.file(package), shown_id(key), self._variables(name))
         return self._found[name]
+
+    def key(self, package: Package) -> str:
+        """The key of a package's layer, "" when it is not known."""
+        return self._ids.get(str(package)) or self._ids.get(package.name, "")
 
     def definition(self, package: Package) -> bytes:
         """The text of the opam file of a package. Raises `ObuildError` when it is not there."""
