@@ -20,7 +20,7 @@ LEVELS = [
     ["docker_engine", "op", "form", "spec", "dockerfile", "containerfile", "instruction", "step", "archive", "unpack"],
     ["store", "sandbox", "fetch", "download", "manifest", "copy", "source", "export", "opam", "clone", "switch"],
     ["build", "stage", "plan", "platform", "base", "branch", "context", "failure", "supply", "package"],
-    ["runs", "replay"],
+    ["runs", "replay", "install"],
     ["cli", "__main__"],
 ]
 HOMES = {

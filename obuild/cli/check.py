@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from obuild.runs.merge import Batch
     from obuild.runs.outcome import Outcome
 
-__all__ = ["Check"]
+__all__ = ["Check", "own_mirrors"]
 
 FAILED, NO_SOLUTION = 1, 3
 
@@ -80,7 +80,7 @@ class Check:
         )
         overlay = open_overlay(repo, given["cache"])
         self._places = tuple([repository.where for repository in overlay.repositories])
-        own = [mirror for repository in overlay.repositories for mirror in _own_mirrors(repository)]
+        own = [mirror for repository in overlay.repositories for mirror in own_mirrors(repository)]
         self._mirrors = tuple(dict.fromkeys([*given["archive_mirror"], *own]))
         return World(overlay, self._base, terms, cache=cache_folder(given["cache"]), content=self._content)
 
@@ -304,7 +304,7 @@ def _check_words(words: tuple[str, ...], given: Mapping[str, Any]) -> None:
         raise UsageError("what shall be checked?", hint="give packages, @FILE with one a line, --all or --all-versions")
 
 
-def _own_mirrors(repository: Repository) -> Iterator[str]:
+def own_mirrors(repository: Repository) -> Iterator[str]:
     """The archive caches that a repository names in its file `repo`: addresses, and directories in one on disk."""
     for mirror in repository.mirrors:
         if "://" in mirror:

@@ -10,7 +10,7 @@ style                                      the same as other programs would do i
 from __future__ import annotations
 
 from obuild.plan.build import HOME, PREFIX, ROOT, SWITCH, PackageBuild, Patch, Plan, facts, meta
-from obuild.plan.compile import compile
+from obuild.plan.compile import compile, compile_switch
 from obuild.plan.definition import Definitions
 from obuild.plan.make import Planner, plan
 from obuild.plan.record import recorded
@@ -28,6 +28,7 @@ __all__ = [
     "Planner",
     "Relocation",
     "compile",
+    "compile_switch",
     "facts",
     "meta",
     "plan",

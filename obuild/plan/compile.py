@@ -8,9 +8,13 @@ Each command of the opam file is a step of its own, so that a failing one can be
 from __future__ import annotations
 
 from obuild.opam.environment import build_environment
+from obuild.opam.opamfile import OpamFile
+from obuild.opam.package import Package
 from obuild.opam.variable import Installed, package_lookup
+from obuild.plan.build import PackageBuild
 from obuild.plan.command import command_lines, decoded, patch_command, patches, substs
 from obuild.plan.depext import depexts, install_command
+from obuild.plan.relocatable import Relocation
 from obuild.plan.scope import Unbuilt, has_variables
 from obuild.spec import (
     Copy,
@@ -28,17 +32,17 @@ from obuild.spec import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import TypeAlias
 
     from obuild.opam.filter import Contents, Lookup
     from obuild.opam.source import Source
-    from obuild.plan.build import PackageBuild, Plan
+    from obuild.plan.build import Plan
     from obuild.spec import Op
 
     Variables: TypeAlias = Callable[[PackageBuild], Mapping[str, Contents] | None]
 
-__all__ = ["compile"]
+__all__ = ["compile", "compile_switch"]
 
 SHELL = ("/bin/sh", "-c")
 OWNER, NAME = 1000, "opam"
@@ -54,12 +58,28 @@ def compile(build: PackageBuild, plan: Plan, variables: Variables) -> Spec:
     return Spec(plan.base.platform.key, tuple(_Compiler(build, plan, variables).ops()))
 
 
+def compile_switch(plan: Plan, files: Sequence[OpamFile], variables: Variables) -> Spec:
+    """The spec of a switch in which all packages of a plan are installed and nothing else.
+
+    The system packages that `files` ask for are there, too. Raises as `compile` does.
+    """
+    keys = tuple([build.key for build in plan.builds])
+    nobody = Package("project", "dev")
+    build = PackageBuild(nobody, "dev", None, keys, keys, OpamFile(nobody, ()), None, Relocation(True, ""))
+    ops = _Compiler(build, plan, variables, files).switch()
+    own = ("OPAM_PACKAGE_NAME", "OPAM_PACKAGE_VERSION")
+    return Spec(plan.base.platform.key, tuple([op for op in ops if not (isinstance(op, Env) and op.name in own)]))
+
+
 class _Compiler:
     """One package being compiled."""
 
-    def __init__(self, build: PackageBuild, plan: Plan, variables: Variables) -> None:
+    def __init__(
+        self, build: PackageBuild, plan: Plan, variables: Variables, files: Sequence[OpamFile] | None = None
+    ) -> None:
         self._build, self._plan = build, plan
         self._parents = plan.parents(build)
+        self._own = [build.file] if files is None else files
         self._installed = {
             parent.package.name: Installed(
                 parent.package, parent.file, parent.shown_id, self._variables(parent, variables(parent))
@@ -90,14 +110,7 @@ class _Compiler:
 
     def ops(self) -> Iterator[Op]:
         """All operations, in their order."""
-        yield Shell(SHELL)
-        yield from self._system()
-        yield User(OWNER, OWNER)
-        for parent in self._parents:
-            yield Copy(("/",), "/", FromPackage(str(parent.package), parent.key))
-        yield from self._environment()
-        yield Workdir(self._folder)
-        yield Copy((".",), self._plan.prefix, FromOpam("switch"))
+        yield from self.switch()
         yield from self._definition()
         yield from self._sources()
         yield from self._patches()
@@ -107,11 +120,20 @@ class _Compiler:
             yield Run(line)
         yield self._act("install", (".",), self._plan.prefix)
 
+    def switch(self) -> Iterator[Op]:
+        """What makes the switch that the package is built in."""
+        yield Shell(SHELL)
+        yield from self._system()
+        yield User(OWNER, OWNER)
+        for parent in self._parents:
+            yield Copy(("/",), "/", FromPackage(str(parent.package), parent.key))
+        yield from self._environment()
+        yield Workdir(self._folder)
+        yield Copy((".",), self._plan.prefix, FromOpam("switch"))
+
     def _system(self) -> Iterator[Op]:
         variables = self._plan.variables.get
-        names = depexts(
-            [*[parent.file for parent in self._parents], self._build.file], variables, self._plan.base.packages
-        )
+        names = depexts([*[parent.file for parent in self._parents], *self._own], variables, self._plan.base.packages)
         if names:
             yield User(0, 0)
             yield Run(install_command(map(decoded, names), variables), network=("host",))
@@ -135,9 +157,9 @@ class _Compiler:
 
     def _definition(self) -> Iterator[Op]:
         """The package's directory in a repository, as opam keeps it for what is installed."""
-        text = self._plan.definitions.text(self._build.package)
-        yield _text(text, f"{self._kept}/opam")
-        for name, data in sorted(self._build.file.files.items()):
+        definitions, file = self._plan.definitions, self._build.file
+        yield _text(definitions.kept(file), f"{self._kept}/opam")
+        for name, data in sorted(definitions.added(file).items()):
             yield _text(data, f"{self._kept}/files/{name}")
 
     def _sources(self) -> Iterator[Op]:

@@ -116,6 +116,13 @@ class World:
             return Target(name, version, refusal=unknown.outcome(name)), None
         return Target(name, version, made.targets[0]), made
 
+    def plan(self, answer: Solution, compiler: Package | None, *, whole: bool = False) -> Plan:
+        """The plan of a solution, as `plan.plan` says. Raises `OpamError`, and `FetchError` for a source."""
+        try:
+            return self._planner(compiler).plan(answer, whole=whole)
+        except _Unknown as unknown:
+            raise unknown.error from None
+
     def _content(self, package: Package, source: Source) -> str:
         """What a source without a checksum holds. Raises `_Unknown`; each is asked for once."""
         if package not in self._contents:
@@ -169,13 +176,13 @@ class _Unknown(Exception):
 
     def __init__(self, package: Package, error: FetchError) -> None:
         super().__init__(str(error))
-        self._package, self._error = str(package), error
+        self._package, self.error = str(package), error
 
     def outcome(self, target: str) -> Outcome:
         """What becomes of a target that is this package or needs it. There is no key, so the name stands for it."""
         if target != self._package:
             return DependencyFailed(target, target, self._package, self._package)
-        verdict = cause_of_error(self._error)
+        verdict = cause_of_error(self.error)
         return Failure(target, target, verdict.category, verdict.line)
 
 

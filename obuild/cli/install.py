@@ -1,0 +1,140 @@
+"""`obuild install`: packages put into a directory of this machine."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+
+from obuild.cli.check import Check
+from obuild.cli.health import OPTIONS
+from obuild.cli.option import Argument, Command, Option, unset
+from obuild.cli.repository import platform_named
+from obuild.cli.verdict import counted
+from obuild.errors import ObuildError, UsageError
+from obuild.install import install, load_installed, obstacles
+from obuild.install.prefix import check_target
+from obuild.opam.solver import Request, Solution, parse_request
+from obuild.plan.record import package_layer
+from obuild.platform import open_platform
+from obuild.runs.merge import Target, merge
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from obuild.plan import PackageBuild, Plan
+    from obuild.runs.world import World
+    from obuild.store import Layer
+
+__all__ = ["COMMANDS"]
+
+NO_SOLUTION = 3
+LEFT_OUT = "all all_versions since json md dot dry_run keep_going trust_failures with_test with_doc".split()
+"""Options of a health check that are about nothing else."""
+
+
+def install_packages(*, packages: tuple[str, ...], prefix: str, **given: Any) -> int:
+    """Solve, build what is not there, and put it all into the directory."""
+    given = {option.name: unset(option) for option in OPTIONS} | given
+    if len(given["compiler"]) > 1:
+        raise UsageError("there can be only one compiler in a directory", hint="give --compiler once")
+    target = os.path.abspath(prefix)
+    known = load_installed(target)
+    check_target(target, known)
+    asked = _asked(packages, known.asked if known else ())
+    check = Check(asked, given)
+    platform = open_platform(check.store, given["platform"] or platform_named(None).key)
+    if known and known.platform != platform.key:
+        hint = f"--platform {known.platform}, or a new directory"
+        raise UsageError(f'"{target}" has packages of another platform, "{known.platform}"', hint=hint)
+    world = check.world(given["repo"])
+    plan = _plan(world, asked)
+    if plan is None:
+        return NO_SOLUTION
+    _check_movable(plan.builds, {}, plan, target)
+    status = _build(check, plan)
+    if status:
+        return status
+    layers = {build.key: layer for build in plan.builds if (layer := package_layer(check.store, build, plan))}
+    _check_movable(plan.builds, layers, plan, target)
+    _note_host(platform.key)
+    _install(check, plan, layers, target, asked)
+    print(f"{counted(len(plan.builds), 'package')} in {target}; to use them: . {shlex.quote(target)}/env.sh")
+    return 0
+
+
+def _asked(packages: Sequence[str], before: Sequence[str]) -> tuple[str, ...]:
+    """What the directory is for: what it was for already, and what is asked for now."""
+    names = {parse_request(text).wanted[0][0] for text in packages}
+    return (*[text for text in before if parse_request(text).wanted[0][0] not in names], *dict.fromkeys(packages))
+
+
+def _plan(world: World, asked: Sequence[str]) -> Plan | None:
+    """What has to be installed for all that is asked for together; None when there is no solution, which is told."""
+    request = Request(tuple([pair for text in asked for pair in parse_request(text).wanted]))
+    compiler = world.terms.compilers[0]
+    answer = next(iter(world.answers([request], compiler, processes=1)))
+    world.save()
+    if isinstance(answer, Solution):
+        return world.plan(answer, compiler, whole=True)
+    print(f"no solution for {request}\n{answer.report.rstrip()}", file=sys.stderr)
+    return None
+
+
+def _check_movable(builds: Sequence[PackageBuild], layers: Mapping[str, Layer], plan: Plan, target: str) -> None:
+    """Raise `ObuildError` with all that stops working at another prefix than the one that it is built at."""
+    if target == plan.prefix:
+        return
+    found = obstacles(builds, layers, plan.prefix)
+    if found:
+        lines = "".join([f"\n  {line}" for line in found])
+        hint = f"they work at the prefix that they are built at: --prefix {plan.prefix}"
+        raise ObuildError(f'this can not be installed in "{target}":{lines}', hint=hint)
+
+
+def _build(check: Check, plan: Plan) -> int:
+    """Build what is not in the store; the status of a health check of it."""
+    batch = merge([(Target(str(build.package), "", build.key), plan) for build in plan.builds])
+    maker = check.maker(batch)
+    if all(maker.hit(key) for key in batch.jobs):
+        return 0
+    return check.finish(check.run(batch, maker))
+
+
+def _install(check: Check, plan: Plan, layers: Mapping[str, Layer], target: str, asked: Sequence[str]) -> None:
+    from obuild.cli.build import on_signals
+
+    stack = [(str(build.package), layers[build.key]) for build in plan.builds]
+    holds = [check.store.hold(layer) for _, layer in stack]
+    try:
+        for path, owners in check.store.conflicts([layer.id for _, layer in stack]).items():
+            names = {layer.id: package for package, layer in stack}
+            print(f"note: {path} is of {' and '.join([names[owner] for owner in owners])}", file=sys.stderr)
+        install(stack, plan.prefix, target, asked=asked, cancel=check.cancel or on_signals())
+    finally:
+        for hold in holds:
+            hold.release()
+
+
+def _note_host(key: str) -> None:
+    """Say when the packages were built for another system than the one that they are installed on."""
+    host = platform_named(None).key
+    if host != key:
+        print(f"note: these packages were built on {key}, and this is {host}", file=sys.stderr)
+
+
+COMMANDS = {
+    "install": Command(
+        install_packages,
+        "Put packages, and all that they need, into a directory of this machine.",
+        (
+            Option(
+                ("--prefix",), "The directory: a new one, or one that this command made.", required=True, metavar="DIR"
+            ),
+            *[option for option in OPTIONS if option.name not in LEFT_OUT],
+        ),
+        (Argument("packages", "+"),),
+    )
+}

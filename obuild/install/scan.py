@@ -1,0 +1,101 @@
+"""Which files of a package's layer hold the prefix that it was built at, and so stop working anywhere else.
+
+What was found is kept beside the layer, as `relocations.json`: a layer never changes.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import stat
+
+from obuild import disk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from obuild.plan import PackageBuild
+    from obuild.store import Layer
+
+__all__ = ["obstacles", "relocations"]
+
+FILE = "relocations.json"
+
+OWN = ".opam-switch"
+"""opam's own records in a switch: what they say of the prefix is written anew."""
+
+BUILD = b"/.opam-switch/build/"
+"""What comes after the prefix in the name of a build directory. Debug information is full of them, and nothing needs
+a directory that is gone.
+"""
+
+_NAMED = 5
+"""Files in a message."""
+
+
+def obstacles(builds: Iterable[PackageBuild], layers: Mapping[str, Layer], prefix: str) -> list[str]:
+    """Why packages can not be moved, a line for each reason: what their definitions say, and what is in `layers`.
+
+    Those whose key `layers` does not have are not looked into.
+    """
+    found: dict[str, None] = {}
+    for build in builds:
+        if not build.relocation.possible:
+            found[f'"{build.package}" can not be moved: {build.relocation.why}'] = None
+        elif build.key in layers:
+            files = relocations(layers[build.key], prefix)
+            named = ", ".join(files[:_NAMED]) + (f" and {len(files) - _NAMED} more" if len(files) > _NAMED else "")
+            if files:
+                found[f'files of "{build.package}" hold the prefix that it was built at: {named}'] = None
+    return list(found)
+
+
+def relocations(layer: Layer, prefix: str) -> tuple[str, ...]:
+    """The files and symlinks of a package's layer that hold `prefix`, relative to it, sorted."""
+    path = f"{layer.path}/{FILE}"
+    try:
+        with open(path, "rb") as file:
+            known = json.load(file)
+        if known["prefix"] == prefix:
+            return tuple(map(str, known["files"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    found = tuple(sorted(_holders(layer.fs + prefix, prefix.encode())))
+    try:
+        disk.write_atomic(path, json.dumps({"prefix": prefix, "files": found}).encode() + b"\n")
+    except OSError:
+        pass  # a store that may only be read
+    return found
+
+
+def _holders(top: str, prefix: bytes) -> Iterator[str]:
+    for folder, folders, files in os.walk(top):
+        if folder == top and OWN in folders:
+            folders.remove(OWN)
+        for name in (*files, *folders):
+            path = f"{folder}/{name}"
+            if _holds(path, prefix):
+                yield os.path.relpath(path, top)
+
+
+def _holds(path: str, prefix: bytes) -> bool:
+    info = os.lstat(path)
+    if stat.S_ISLNK(info.st_mode):
+        return _is_in(os.fsencode(os.readlink(path)), prefix)
+    if not stat.S_ISREG(info.st_mode) or info.st_size < len(prefix):
+        return False
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return _is_in(data, prefix)
+
+
+def _is_in(data: bytes | mmap.mmap, prefix: bytes) -> bool:
+    """Whether the prefix is there, other than in the name of a build directory."""
+    place = data.find(prefix)
+    while place >= 0:
+        after = place + len(prefix)
+        if data[after : after + len(BUILD)] != BUILD:
+            return True
+        place = data.find(prefix, after)
+    return False
