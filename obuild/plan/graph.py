@@ -72,7 +72,7 @@ class Graph:
     def __init__(self, definitions: Definitions, rules: Rules, tested: Rules, hash: Callable[[OpamFile], str]) -> None:
         self._definitions, self._rules, self._hash = definitions, rules, hash
         self._needs, self._tested = _Needs(definitions, rules), _Needs(definitions, tested)
-        self._nodes: dict[tuple[Package, str, tuple[Node, ...], tuple[Node, ...] | None], Node] = {}
+        self._nodes: dict[tuple[object, ...], Node] = {}
 
     def nodes(
         self, solution: Solution, roots: Iterable[Package], variants: Iterable[Package]
@@ -83,39 +83,38 @@ class Graph:
         `OpamError` for packages that need each other, and for definitions that can not be read.
         """
         installed = {package.name: package for package in solution.packages}
-        edges = _Edges(lambda package: self._needs(package, installed))
-        above = {package: self._tested(package, installed) for package in variants}
-        packages = closure(edges, [*roots, *[each for needs in above.values() for each in needs]])
-        named = closure(edges, [each for package in above for each in edges[package]])  # by ids of variants alone
+        edges = _Edges(lambda name: self._needs(installed[name], installed))
+        above = {package.name: self._tested(package, installed) for package in variants}
+        asked = [package.name for package in roots]
+        names = closure(edges, [*asked, *[each for needs in above.values() for each in needs]])
+        named = closure(edges, [each for name in above for each in edges[name]])  # by ids of variants alone
         mark = installed["relocatable"].version if "relocatable" in installed else ""
-        known: dict[Package, Node] = {}
-        places: dict[Package, int] = {}
-        for place, package in enumerate(order(edges, packages | named)):
-            places[package] = place
-            needs = tuple([known[each] for each in edges[package]])
-            known[package] = self._node(package, mark, places, needs)
-        plain = tuple([node for package, node in known.items() if package in packages])
+        known: dict[str, Node] = {}
+        for name in order(edges, names | named, installed):
+            needs = tuple([known[each] for each in edges[name]])
+            known[name] = self._node(installed[name], mark, known, needs)
         made = []
-        for package, names in above.items():
-            row = _Edges(lambda package: self._needs(package, installed), {package: names})
-            order(row, closure(row, [package]))  # raises when its tests need what needs it
-            needs, own = (tuple([known[each] for each in each_of]) for each_of in (names, edges[package]))
-            made.append(self._node(package, mark, places, needs, own))
-        return plain, tuple(made)
+        for name, tested in above.items():
+            row = _Edges(lambda name: self._needs(installed[name], installed), {name: tested})
+            order(row, closure(row, [name]), installed)  # raises when its tests need what needs it
+            needs, own = (tuple([known[each] for each in row]) for row in (tested, edges[name]))
+            made.append(self._node(installed[name], mark, known, needs, own))
+        return tuple([node for name, node in known.items() if name in names]), tuple(made)
 
     def _node(
         self,
         package: Package,
         mark: str,
-        places: Mapping[Package, int],
+        known: Mapping[str, Node],
         needs: tuple[Node, ...],
         own: tuple[Node, ...] | None = None,
     ) -> Node:
-        key = (package, mark, needs, own)
+        """The node of a package upon others, which are all among those `known`, in the order of stacking."""
+        key = (package.name, package.version, mark, needs, own)
         node = self._nodes.get(key)
         if node is None:
             node = self._nodes[key] = Node(package, self._definitions.file(package), needs, own)
-            node.parents = tuple(sorted(node.below, key=lambda each: places[each.package]))
+            node.parents = tuple([each for each in known.values() if each in node.below])
             files = [parent.file for parent in node.parents]
             node.relocation = relocation(node.file, files, mark, self._rules.switch(package))
             self._identify(node)
@@ -130,16 +129,17 @@ class Graph:
 
 
 class _Needs:
-    """Which installed packages count for the build-id of another, in the order in which it has them."""
+    """The names of the installed packages that count for the build-id of another, in the order in which it has them."""
 
     def __init__(self, definitions: Definitions, rules: Rules) -> None:
         self._definitions, self._rules = definitions, rules
-        self._rows: dict[Package, Sequence[tuple[str, dict[str, bool]]]] = {}
+        self._rows: dict[tuple[str, str], Sequence[tuple[str, dict[str, bool]]]] = {}
 
-    def __call__(self, package: Package, installed: Mapping[str, Package]) -> tuple[Package, ...]:
-        row = self._rows.get(package)
+    def __call__(self, package: Package, installed: Mapping[str, Package]) -> tuple[str, ...]:
+        key = (package.name, package.version)
+        row = self._rows.get(key)
         if row is None:
-            row = self._rows[package] = self._row(self._definitions.file(package))
+            row = self._rows[key] = self._row(self._definitions.file(package))
         found, new = [], {}
         for name, verdicts in row:
             target = installed.get(name)
@@ -148,7 +148,7 @@ class _Needs:
                 if counts is None:
                     new[name] = target
                 elif counts:
-                    found.append(target)
+                    found.append(name)
         if not new:
             return tuple(found)
         fresh = dependencies(self._definitions.file(package), new, self._rules)
@@ -162,17 +162,13 @@ class _Needs:
         return [(name, {}) for name in sorted(names, key=name_key, reverse=True)]
 
 
-class _Edges(dict["Package", "tuple[Package, ...]"]):
-    """What each package needs, worked out when it is first asked for."""
+class _Edges(dict["str", "tuple[str, ...]"]):
+    """What each package needs, by name, worked out when it is first asked for."""
 
-    def __init__(
-        self,
-        needs: Callable[[Package], tuple[Package, ...]],
-        known: Mapping[Package, tuple[Package, ...]] = {},
-    ) -> None:
+    def __init__(self, needs: Callable[[str], tuple[str, ...]], known: Mapping[str, tuple[str, ...]] = {}) -> None:
         super().__init__(known)
         self._needs = needs
 
-    def __missing__(self, package: Package) -> tuple[Package, ...]:
-        self[package] = self._needs(package)
-        return self[package]
+    def __missing__(self, name: str) -> tuple[str, ...]:
+        self[name] = self._needs(name)
+        return self[name]

@@ -1,4 +1,4 @@
-"""The order of a dependency graph, and what can be reached in it."""
+"""The order of a dependency graph of packages by name, and what can be reached in it."""
 
 from __future__ import annotations
 
@@ -12,58 +12,59 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import TypeAlias
 
-    from obuild.opam.package import Package
-
-    Edges: TypeAlias = Mapping[Package, Sequence[Package]]
+    Edges: TypeAlias = Mapping[str, Sequence[str]]
 
 __all__ = ["closure", "order"]
 
 
-def closure(edges: Edges, roots: Iterable[Package]) -> frozenset[Package]:
+def closure(edges: Edges, roots: Iterable[str]) -> frozenset[str]:
     """The roots and all that can be reached from them."""
-    found: set[Package] = set()
+    found: set[str] = set()
     agenda = list(roots)
     while agenda:
-        package = agenda.pop()
-        if package not in found:
-            found.add(package)
-            agenda += edges[package]
+        name = agenda.pop()
+        if name not in found:
+            found.add(name)
+            agenda += edges[name]
     return frozenset(found)
 
 
-def order(edges: Edges, packages: frozenset[Package]) -> tuple[Package, ...]:
-    """The packages, a set closed under `edges`, each after its dependencies and else in the order of their names.
+def order(edges: Edges, names: frozenset[str], shown: Mapping[str, object]) -> tuple[str, ...]:
+    """The names, a set closed under `edges`, each after its dependencies and else in opam's order.
 
     Always taking the first by name that is ready makes the order of such a set that of any larger one without what does
-    not belong to it: so what a package is stacked upon is the same in every plan. Raises `OpamError` for a cycle.
+    not belong to it: so what a package is stacked upon is the same in every plan. Raises `OpamError` for a cycle, whose
+    packages it calls as `shown` does.
     """
-    waiting = {package: len(set(edges[package])) for package in packages}
-    above: dict[Package, list[Package]] = {package: [] for package in packages}
-    for package in packages:
-        for dependency in set(edges[package]):
-            above[dependency].append(package)
-    ready = [(name_key(package.name), package) for package, count in waiting.items() if not count]
+    waiting: dict[str, int] = {}
+    above: dict[str, list[str]] = {name: [] for name in names}
+    for name in names:
+        needs = set(edges[name])
+        waiting[name] = len(needs)
+        for need in needs:
+            above[need].append(name)
+    ready = [(name_key(name), name) for name, count in waiting.items() if not count]
     heapify(ready)
-    found: list[Package] = []
+    found: list[str] = []
     while ready:
-        _, package = heappop(ready)
-        found.append(package)
-        for each in above[package]:
-            waiting[each] -= 1
-            if not waiting[each]:
-                heappush(ready, (name_key(each.name), each))
-    if len(found) < len(packages):
-        raise _cycle(edges, packages.difference(found))
+        _, name = heappop(ready)
+        found.append(name)
+        for user in above[name]:
+            waiting[user] -= 1
+            if not waiting[user]:
+                heappush(ready, (name_key(user), user))
+    if len(found) < len(names):
+        raise _cycle(edges, names.difference(found), shown)
     return tuple(found)
 
 
-def _cycle(edges: Edges, stuck: frozenset[Package]) -> OpamError:
+def _cycle(edges: Edges, stuck: frozenset[str], shown: Mapping[str, object]) -> OpamError:
     """What to say of packages that wait for each other; one cycle among them is named."""
-    path = [min(stuck, key=lambda package: name_key(package.name))]
+    path = [min(stuck, key=name_key)]
     while True:
         following = next(each for each in edges[path[-1]] if each in stuck)
         if following in path:
-            names = [f'"{package}"' for package in (*path[path.index(following) :], following)]
+            names = [f'"{shown[name]}"' for name in (*path[path.index(following) :], following)]
             return OpamError(
                 f"no order to build in: {' needs '.join(names)}", hint="a dependency of these should be {post}"
             )

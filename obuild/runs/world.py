@@ -167,6 +167,7 @@ class World:
     def save(self) -> None:
         """Keep what was worked out for the next time."""
         self._hash.save()
+        self.repository.save()
         for _, reader in self._solvers.values():
             reader.save()
 

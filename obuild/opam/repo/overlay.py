@@ -69,6 +69,11 @@ class Overlay:
             raise UsageError(f'no version "{package.version}" of "{package.name}" in {self.where}', hint=hint)
         raise UsageError(f'no package "{package.name}" in {self.where}', hint=nearest(package.name, self._homes))
 
+    def save(self) -> None:
+        """Keep what was parsed one by one."""
+        for repository in self.repositories:
+            repository.save()
+
     def definitions(self, package: Package) -> Iterator[tuple[Repository, Package]]:
         """The repositories that have the package, each with how it calls it; the first that can be read counts."""
         for repository in self.repositories:

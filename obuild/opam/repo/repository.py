@@ -43,6 +43,7 @@ class Repository:
         """The packages that `load` and `derive` have met and left out."""
         self._source, self._cache = source, cache
         self._syntax = cache.table("syntax-1")
+        self._fresh: dict[bytes, File | dict[str, Any]] = {}
 
     @cached_property
     def _listing(self) -> Listing:
@@ -103,10 +104,18 @@ class Repository:
         place = self._place(package)
         value = self._syntax.get(place[1])
         if value is None:
-            value = self._parse(place)
+            value = self._fresh[place[1]] = self._parse(place)
         if type(value) is dict:
             raise self._error(place, value)
         return value  # type: ignore[no-any-return]
+
+    def save(self) -> None:
+        """Keep what was parsed one by one."""
+        fresh, self._fresh = self._fresh, {}
+        draft = Draft()
+        for blob, value in fresh.items():
+            draft[blob] = value
+        self._syntax.add(draft)
 
     def definitions(self, package: Package) -> Iterator[tuple[Repository, Package]]:
         """As `Overlay.definitions`: this repository, if it has the package."""
