@@ -14,7 +14,7 @@ from obuild import spec as language
 from obuild.digest import sha256
 from obuild.errors import ObuildError, StepFailed
 from obuild.log import Reporter
-from obuild.spec import Copy, Env, FromPackage
+from obuild.spec import Copy, Env, FromOpam, FromPackage
 from obuild.stage import Stage
 from obuild.store import Layer
 
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from obuild.cancel import Cancel
     from obuild.context import Context
     from obuild.spec import Spec
+    from obuild.store import Store
     from obuild.store.package import PackageDraft
     from obuild.store.survey import Survey
 
-__all__ = ["asked", "build_package"]
+__all__ = ["asked", "build_package", "request"]
 
-FACTS = ("base", "variant")
+FACTS = ("base", "variant", "spec")
 """What `layer.json` must say as it was asked for; another layer of the same id is replaced."""
 
 SYSTEM = ("/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp")
@@ -47,6 +48,29 @@ MOST_NAMED = 10
 def asked(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Of what `layer.json` is to say, that which makes a layer of the id the one that is asked for."""
     return {name: meta[name] for name in FACTS if name in meta}
+
+
+def request(spec: Spec, store: Store) -> dict[str, Any]:
+    """How `Builder.build` is asked for the layer of the package that a spec says it builds, {} when it says none.
+
+    What its text builds is saved under the package's own id unless another text has been built under it. A planned
+    build takes the layer for its own only when it has been planned, too: the text may have been changed.
+    """
+    last = spec.ops[-1] if spec.ops else None
+    if not isinstance(last, Copy) or not isinstance(last.source, FromOpam) or last.source.action != "install":
+        return {}
+    base = store.base(spec.base)
+    if base is None or not last.source.id:
+        return {}
+    name, digest = f"{spec.base}/{last.source.id}", sha256(_text(spec)).hexdigest()
+    layer = store.get(name)
+    if layer and layer.meta().get("spec") != digest:
+        return {}
+    return {"id": name, "meta": {"package": last.source.package, "base": base.id, "spec": digest}}
+
+
+def _text(spec: Spec) -> bytes:
+    return language.format(spec).encode("utf-8", "surrogateescape")
 
 
 def build_package(
@@ -68,7 +92,7 @@ def build_package(
         with builder.store.new_package(id, facts, follow=reporter.output, cancel=cancel) as draft:
             made = draft.layer is None
             if made:
-                draft.files |= {"build.spec": language.format(spec).encode("utf-8", "surrogateescape"), **files}
+                draft.files |= {"build.spec": _text(spec), **files}
                 _Package(builder, spec, id, meta, draft).build(context, reporter, cancel)
         assert draft.layer is not None
         layer = draft.layer
@@ -87,6 +111,7 @@ class _Package:
         draft.meta |= {
             "deps": [source.package for source in reversed(below)],
             "hashes": [source.id for source in reversed(below)],
+            "spec": sha256(draft.files["build.spec"]).hexdigest(),
             **meta,
         }
 
@@ -172,7 +197,7 @@ class _Package:
         """Say of the failure where to go on."""
         number = stage.switch[0] if stage.switch else len(self._spec.ops)
         own = [layer for place, layer in stage.layers if place >= number]
-        step = getattr(error, "id", None)
+        step = getattr(error, "id", stage.making)
         self._draft.retire([layer for layer in self._left_over(own) if layer.id not in (self._id, step)])
         last = stage.layers[-1][1].id if stage.layers else None
         self._draft.parents = (last,) if last else ()

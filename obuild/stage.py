@@ -77,6 +77,8 @@ class Stage:
         """What keeps the last layer from being pruned."""
         self.number = 0
         """Which of the ops is being done."""
+        self.making: str | None = None
+        """The id of the layer that is being made, or could not be."""
         self.layers: list[tuple[int, Layer]] = []
         """The layers so far, each with the number of the last op in it; the base's is -1."""
         self.switch: tuple[int, str] | None = None
@@ -355,11 +357,13 @@ class Stage:
             layer = self.builder.store.get(id)
             if layer is None:
                 self.reporter.started(op, facts["text"])
+                self.making = id
                 try:
                     layer, made = self.builder.make(id, parents, fill, self, secrets, facts)
                 except StepFailed as error:
                     self.reporter.step(op, id, cached=False, status=error.status, seconds=time.monotonic() - start)
                     raise
+                self.making = None
         if not made:
             _replay(layer, self.reporter)
         self.reporter.note(f'---> saved as "{layer.id}"' if made else f'---> using "{layer.id}" from cache')
