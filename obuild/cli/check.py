@@ -316,7 +316,8 @@ def own_mirrors(repository: Repository) -> Iterator[str]:
 def _place(where: str) -> dict[str, str]:
     """A repository as `plan.json` has it."""
     path, at, commit = where.rpartition("@")
-    return {"path": path if at else where, "commit": commit if at else ""}
+    place = path if at else where
+    return {"path": os.path.abspath(place) if os.path.exists(place) else place, "commit": commit if at else ""}
 
 
 def _log(maker: Maker, key: str, outcome: Outcome | None) -> str:

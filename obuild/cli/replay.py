@@ -11,15 +11,16 @@ from obuild.build import Builder, Options
 from obuild.cli.build import LIMITS, explain, named_sandbox, on_signals
 from obuild.cli.option import Argument, Command, Option, duration, jobs, unset
 from obuild.cli.planner import PLANNING
+from obuild.cli.repository import open_overlay
 from obuild.cli.show import Plain, write
 from obuild.cli.where import SANDBOX, default_store, open_named_store, read_text, seconds_text
-from obuild.errors import StepFailed, UsageError
+from obuild.errors import OpamError, StepFailed, UsageError
 from obuild.platform import open_platform
 from obuild.replay import Again, find_failure, is_parcel
 from obuild.replay.below import check_base, missing, planned_again, recorded_repositories, restore
 from obuild.runs.execute import Machine
 from obuild.sandbox import Limits, Process
-from obuild.spec import Run
+from obuild.spec import Copy, FromUrl, Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def replay(*, failure: str, command: tuple[str, ...], **given: Any) -> int:
         from obuild.replay.parcel import load_parcel
 
         failed, others = load_parcel(store, failure), 0
-        given["archive_mirror"] = (os.path.abspath(f"{failure}/sources"), *given["archive_mirror"])
+        if os.path.isdir(f"{failure}/sources"):
+            given["archive_mirror"] = (os.path.abspath(f"{failure}/sources"), *given["archive_mirror"])
     else:
         failed, others = find_failure(store, failure, given["platform"] or "")
     if given["export"]:
@@ -67,7 +69,9 @@ class Replay:
         self._number = self._chosen(given["step"])
         self._cancel = on_signals()
         self._out = Plain(color=False, cancel=self._cancel)
-        self._builder = Builder(store, lambda: named_sandbox(given["sandbox"], store), _options(given))
+        mirrors = (*given["archive_mirror"], *self._own_mirrors())
+        options = _options({**given, "archive_mirror": mirrors})
+        self._builder = Builder(store, lambda: named_sandbox(given["sandbox"], store), options)
         self._again = Again(self._builder, failed, self._cancel)
 
     def _chosen(self, step: int | None) -> int:
@@ -80,6 +84,24 @@ class Replay:
             message = f'"{self._failed.package}" has no step {step}'
             raise UsageError(message, hint=f"1 to {len(self._steps)}: --list shows them")
         return self._steps[step - 1] if self._steps else self._failed.number
+
+    @property
+    def _repositories(self) -> tuple[str, ...]:
+        """The repositories that the package is of, as far as that is known."""
+        return self._given["repo"] or recorded_repositories(f"{self._store.path}/runs", self._failed)
+
+    def _own_mirrors(self) -> tuple[str, ...]:
+        """The archive caches that its repositories name, if it has sources."""
+        sources = [op for op in self._failed.spec.ops if isinstance(op, Copy) and isinstance(op.source, FromUrl)]
+        if not sources:
+            return ()
+        from obuild.cli.check import own_mirrors
+
+        try:
+            overlay = open_overlay(self._repositories, self._given["cache"])
+        except (UsageError, OpamError):
+            return ()  # they are not needed where the sources are in the store
+        return tuple([mirror for repository in overlay.repositories for mirror in own_mirrors(repository)])
 
     def describe(self, others: int) -> None:
         """Say which failure it is."""
@@ -133,8 +155,7 @@ class Replay:
         from obuild.cli.health import OPTIONS
 
         names = ", ".join(wanted.values())
-        repositories = self._given["repo"] or recorded_repositories(f"{self._store.path}/runs", self._failed)
-        if not repositories:
+        if not self._repositories:
             hint = "--repo REPO says from which repositories they are built again"
             raise UsageError(f'"{self._failed.package}" needs what is not in the store any more: {names}', hint=hint)
         self._say(f"not in the store any more, and built again: {names}")
@@ -149,7 +170,7 @@ class Replay:
             names = {key: build.package for key, build in schedule.graph.builds.items()}
             return Board(schedule, names, color=False, cancel=self._cancel)
 
-        case = planned_again(check.world(repositories), self._failed)
+        case = planned_again(check.world(self._repositories), self._failed)
         restore(check.maker, case, wanted, Machine(cores, cores), watch=watch, cancel=self._cancel)
 
     def _repeat(self) -> int:
