@@ -20,6 +20,7 @@ from obuild import spec as language
 from obuild.build import Builder, Context
 from obuild.cancel import Cancel
 from obuild.errors import Cancelled, FetchError, ObuildError, StepFailed, StoreError, UsageError
+from obuild.package import request
 from obuild.store import Layer
 
 KEY = "tiny-1-x86_64"
@@ -404,3 +405,21 @@ def test_a_step_before_the_switch_is_everybodys(works: Works) -> None:
     assert log.cached() == [True, False]
     assert "from the system" in log.text
     assert works.steps() == 1
+
+
+def test_the_text_of_a_package_builds_its_layer(works: Works) -> None:
+    layer = works.build("a", text("one", f"{PREFIX}/lib/a/META"), variant={"with-test": False})
+    base = layer.parents[0]
+    Path(works.store.path, KEY, "base").symlink_to(f"../steps/{base}")
+    same = language.parse(recipe("a", text("one", f"{PREFIX}/lib/a/META")), "typed.spec")
+    asked = request(same, works.store)
+    assert asked["id"] == layer.id
+    assert works.builder.build(same, Context(source="/var/empty"), **asked) == layer
+    changed = language.parse(recipe("a", text("two", f"{PREFIX}/lib/a/META")), "typed.spec")
+    assert request(changed, works.store) == {}  # somebody's package stays what it is
+    works.store.delete(layer.id)
+    typed = works.builder.build(changed, Context(source="/var/empty"), **request(changed, works.store))
+    assert typed.id == layer.id
+    again = works.build("a", text("one", f"{PREFIX}/lib/a/META"), variant={"with-test": False})
+    assert works.house.read(again, f"{PREFIX}/lib/a/META") == "one"  # what was typed is not taken for what is planned
+    assert request(language.parse(f"((from {KEY}))", "other.spec"), works.store) == {}

@@ -129,10 +129,20 @@ def _build(
     builder = Builder(store, lambda: named_sandbox(given["sandbox"], store), _options(given))
     try:
         context = Context(source=directory, secrets=secrets)
-        return store, builder.build(spec, context, reporter=reporter, cancel=cancel)
+        asked = _package_request(spec, store)
+        return store, builder.build(spec, context, **asked, reporter=reporter, cancel=cancel)
     except StepFailed as error:
         explain(error, store)
         raise
+
+
+def _package_request(spec: language.Spec, store: Store) -> dict[str, Any]:
+    """How the layer of a package is asked for by the text of its spec; {} for other specs."""
+    if not spec.ops or not isinstance(spec.ops[-1], language.Copy):
+        return {}
+    from obuild.package import request
+
+    return request(spec, store)
 
 
 def _hand_over(store: Store, layer: Layer, given: dict[str, Any], reporter: Reporter, cancel: Cancel) -> None:
