@@ -29,7 +29,17 @@ if TYPE_CHECKING:
     from obuild.opam.source import Source
     from obuild.opam.syntax import Item, Value
 
-__all__ = ["LEVELS", "effective_hash", "effective_items", "effective_text", "parse_level", "usual_width"]
+__all__ = [
+    "LEVELS",
+    "available_at",
+    "effective_hash",
+    "effective_items",
+    "effective_text",
+    "listed_files",
+    "parse_level",
+    "usual_width",
+    "written_commands",
+]
 
 LEVELS = ("2.1", "2.2", "2.3", "2.4", "2.5")
 """The levels of compatibility, oldest first. They compare as texts."""
@@ -88,17 +98,17 @@ def _fields(file: OpamFile, level: str) -> Iterator[tuple[str, Value]]:
     yield "depopts", ("list", write_disjunction(file.depopts))
     yield "conflicts", ("list", write_disjunction(file.conflicts))
     yield _listed(file, "conflict-class")
-    yield "available", lowered(write_filter(_available(file, level)), 1)
+    yield "available", lowered(write_filter(available_at(file, level)), 1)
     plugins = tuple([("ident", flag) for flag in file.flags if flag == "plugin" and level >= "2.2"])
     yield "flags", lowered(plugins, 1)
     yield _listed(file, "setenv")
-    yield _commands(file, level, "build")
-    yield _commands(file, level, "run-test", also="build-test")
-    yield _commands(file, level, "install")
-    yield _commands(file, level, "remove")
+    yield written_commands(file, level, "build")
+    yield written_commands(file, level, "run-test", also="build-test")
+    yield written_commands(file, level, "install")
+    yield written_commands(file, level, "remove")
     for name in ("substs", "patches", "build-env", "features"):
         yield _listed(file, name)
-    yield "extra-files", lowered(tuple([("list", pair) for pair in _extra_files(file, level)]), 2)
+    yield "extra-files", lowered(tuple([("list", pair) for pair in listed_files(file, level)]), 2)
     yield _listed(file, "build-doc")
 
 
@@ -106,7 +116,8 @@ def _listed(file: OpamFile, name: str) -> tuple[str, Value]:
     return name, lowered(file.values(name), DEPTHS[name])
 
 
-def _commands(file: OpamFile, level: str, name: str, *, also: str = "") -> tuple[str, Value]:
+def written_commands(file: OpamFile, level: str, name: str, *, also: str = "") -> tuple[str, Value]:
+    """A field of commands, those of another field `also` before them."""
     values = (*(file.values(also) if also else ()), *file.values(name))
     if level >= "2.5":
         values = tuple([value for value in values if not _without_arguments(value)])
@@ -120,8 +131,11 @@ def _without_arguments(command: Value) -> bool:
     return False
 
 
-def _available(file: OpamFile, level: str) -> Filter:
-    """Levels 2.1 to 2.3 take the fields `x-subpath` and (from 2.2) `x-locked` for a constraint on opam's version."""
+def available_at(file: OpamFile, level: str) -> Filter:
+    """Where a package can be installed.
+
+    Levels 2.1 to 2.3 take the fields `x-subpath` and (from 2.2) `x-locked` for a constraint on opam's version.
+    """
     fields = {"2.1": ("x-subpath",), "2.2": ("x-subpath", "x-locked"), "2.3": ("x-subpath", "x-locked")}.get(level, ())
     if not any(name in file.fields for name in fields) or _asks_for_2_1(file.available):
         return file.available
@@ -142,7 +156,7 @@ def _asks_for_2_1(filter: Filter) -> bool:
     return False
 
 
-def _extra_files(file: OpamFile, level: str) -> Iterable[tuple[str, str]]:
+def listed_files(file: OpamFile, level: str) -> Iterable[tuple[str, str]]:
     """Before 2.3, opam adds the files that it finds when the field does not say which there are."""
     if file.extra_files is not None:
         return file.extra_files

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 from obuild.errors import UsageError
+from obuild.opam.effective import usual_width
 from obuild.opam.extra import extra_files
+from obuild.opam.full import full_text
 from obuild.opam.source import Source
 from obuild.value import replace
 
@@ -61,6 +63,12 @@ class Definitions:
                 return file.read()
         except OSError as error:
             raise UsageError(f'can not read "{pin.path}": {(error.strerror or "").lower()}') from None
+
+    def kept(self, file: OpamFile) -> bytes:
+        """The package's opam file as opam keeps it in the switch, in its normal form."""
+        if str(file.fields.get("opam-version")).startswith("1"):
+            return self.text(file.package)  # opam writes it anew in today's fields
+        return full_text(file, level=self._level, width=usual_width(self._level)).encode("latin-1")
 
     def added(self, file: OpamFile) -> dict[str, bytes]:
         """The files that are added to the package's source, by relative path. Raises `OpamError` for wrong ones."""

@@ -1,0 +1,139 @@
+"""The whole opam file in opam's normal form: what opam keeps of a package that it installs.
+
+Everything that opam reads is printed, each field in its place; comments, what has the wrong shape and what opam does
+not know are not. The name and the version are left out: the directory says them.
+"""
+
+from __future__ import annotations
+
+from obuild.opam.effective import available_at, listed_files, written_commands
+from obuild.opam.field import DEPTHS
+from obuild.opam.filter import write_filter
+from obuild.opam.format import WIDTHS, format_items
+from obuild.opam.formula import write_conjunction, write_disjunction
+from obuild.opam.opamfile import FLAGS
+from obuild.opam.shape import WrongShape, elements, listed, lowered, read_text, with_option
+from obuild.opam.url import format_url, parse_url
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from obuild.opam.opamfile import OpamFile
+    from obuild.opam.source import Source
+    from obuild.opam.syntax import Item, Value
+
+__all__ = ["full_text"]
+
+_EMPTY: Value = ("list", ())
+
+
+def full_text(file: OpamFile, *, level: str, width: str) -> str:
+    """The text that an opam of this level keeps in `.opam-switch/packages/`, one character per byte.
+
+    `width` is "bytes" or "scalars", as for `effective.effective_text`.
+    """
+    return format_items(tuple(_items(file, level)), WIDTHS[width]) + "\n"
+
+
+def _items(file: OpamFile, level: str) -> Iterator[Item]:
+    for name, value in _fields(file, level):
+        if value not in (None, _EMPTY, ("group", ())):
+            yield ("field", name, value, 0)
+    if file.url:
+        yield ("section", "url", None, _source(file.url), 0)
+    for name, source in file.extra_sources:
+        yield ("section", "extra-source", name, _source(source), 0)
+    for name in sorted(file.fields):
+        if name.startswith("x-"):
+            yield ("field", name, file.fields[name], 0)
+
+
+def _fields(file: OpamFile, level: str) -> Iterator[tuple[str, Value | None]]:
+    yield "opam-version", file.fields.get("opam-version", "2.0")
+    synopsis, description = _text(file, "synopsis"), _text(file, "description")
+    yield "synopsis", synopsis if synopsis is not None or description is None else ""
+    yield "description", description or None
+    yield "maintainer", _texts(file, "maintainer")
+    yield "authors", _texts(file, "authors" if "authors" in file.fields else "author")
+    for name in ("license", "tags", "homepage", "doc", "bug-reports"):
+        yield name, _texts(file, name)
+    yield "depends", ("list", write_conjunction(file.depends))
+    yield "depopts", ("list", write_disjunction(file.depopts))
+    yield "conflicts", ("list", write_disjunction(file.conflicts))
+    yield _listed(file, "conflict-class")
+    yield "available", lowered(write_filter(available_at(file, level)), 1)
+    yield "flags", lowered(_flags(file), 1)
+    yield _listed(file, "setenv")
+    yield written_commands(file, level, "build")
+    yield written_commands(file, level, "run-test", also="build-test")
+    yield written_commands(file, level, "install")
+    yield written_commands(file, level, "remove")
+    for name in ("substs", "patches", "build-env", "features", "messages", "post-messages"):
+        yield _listed(file, name)
+    yield "depexts", _depexts(file)
+    for name in ("libraries", "syntax"):
+        yield name, _texts(file, name)
+    yield "dev-repo", _dev_repo(file)
+    yield "pin-depends", _pins(file)
+    yield "extra-files", lowered(tuple([("list", pair) for pair in listed_files(file, level)]), 2)
+    yield _listed(file, "build-doc")
+
+
+def _text(file: OpamFile, name: str) -> Value | None:
+    """A text without the blanks around it."""
+    value = file.fields.get(name)
+    return value.strip(" \t\r\n") if isinstance(value, str) else None
+
+
+def _texts(file: OpamFile, name: str) -> Value | None:
+    try:
+        return lowered(listed(read_text, 1)(file.fields.get(name, _EMPTY)), 1)
+    except WrongShape:
+        return None
+
+
+def _listed(file: OpamFile, name: str) -> tuple[str, Value]:
+    return name, lowered(file.values(name), DEPTHS[name])
+
+
+def _flags(file: OpamFile) -> tuple[Value, ...]:
+    """The flags that no tag says already."""
+    tags = _texts(file, "tags")
+    tagged = {str(tag) for tag in (elements(tags, 1) if tags else ())}
+    return tuple([("ident", flag) for flag in FLAGS if flag in file.flags and f"flags:{flag}" not in tagged])
+
+
+def _depexts(file: OpamFile) -> Value:
+    found = [with_option(("list", tuple(sorted(names))), write_filter(condition)) for names, condition in file.depexts]
+    return lowered(tuple(found), 2)
+
+
+def _dev_repo(file: OpamFile) -> Value | None:
+    try:
+        return format_url(parse_url(read_text(file.fields.get("dev-repo", _EMPTY))))
+    except WrongShape:
+        return None
+
+
+def _pins(file: OpamFile) -> Value | None:
+    try:
+        return lowered(listed(_read_pin, 2)(file.fields.get("pin-depends", _EMPTY)), 2)
+    except WrongShape:
+        return None
+
+
+def _read_pin(value: Value) -> Value:
+    match value:
+        case ("list", (str(package), str(address))):
+            return ("list", (package, format_url(parse_url(address))))
+    raise WrongShape("expected a package and its address", value)
+
+
+def _source(source: Source) -> tuple[Item, ...]:
+    fields: dict[str, Value] = {
+        "src": source.url,
+        "checksum": lowered(source.checksums, 1),
+        "mirrors": lowered(source.mirrors, 1),
+    }
+    return tuple([("field", name, value, 0) for name, value in fields.items() if value not in ("", _EMPTY)])
