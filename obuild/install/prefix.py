@@ -171,7 +171,9 @@ def _rewrite(folder: str, old: bytes, new: bytes) -> None:
 
 def _shell(lines: Sequence[Sequence[str]], target: str) -> str:
     """The environment of the switch as text for a shell."""
-    found = ["# Use it with: . " + shlex.quote(f"{target}/{SHELL}"), f"export OPAMSWITCH={shlex.quote(target)}"]
+    # Of a directory "_opam" opam calls the one that it is in the switch.
+    switch = os.path.dirname(target) if os.path.basename(target) == "_opam" else target
+    found = ["# Use it with: . " + shlex.quote(f"{target}/{SHELL}"), f"export OPAMSWITCH={shlex.quote(switch)}"]
     for name, op, text, *_ in lines:
         plain = shlex.quote(_plain(text))
         match op:

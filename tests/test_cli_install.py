@@ -1,0 +1,216 @@
+"""Packages in a directory of the host: when they can be moved, what is in it then, updates, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from clinic import Clinic, install
+from conftest import needs, tree
+from house import PROGRAM, House
+from machine_opam import MachineOpam
+from planning import EXAMPLES
+
+from obuild.disk import Lock
+from obuild.install.scan import relocations
+
+DEFAULT = "/home/opam/.opam/default"
+
+
+class Shop(Clinic):
+    """A clinic that also installs; the packages of the examples that need no compiler are there, too."""
+
+    def words_of(self, *words: str | Path, directory: Path) -> list[str]:
+        line = [PROGRAM, "install", "--store", self.house.store, "--platform", self.key, "--prefix", directory]
+        line += ["--repo", self.repo, "--repo", EXAMPLES, "--cache", self.house.folder / "cache", *words]
+        return [str(word) for word in line]
+
+    def install(self, *words: str | Path, directory: Path) -> subprocess.CompletedProcess[str]:
+        line = self.words_of(*words, directory=directory)
+        return subprocess.run(line, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def clinic(house: House) -> Shop:
+    return Shop(house)
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "in" / "switch"
+
+
+def done(answer: subprocess.CompletedProcess[str], status: int = 0) -> str:
+    assert answer.returncode == status, answer.stderr
+    return answer.stderr
+
+
+def test_packages_that_can_be_moved(clinic: Shop, target: Path) -> None:
+    clinic.write(base__1=install("base"), user__1=install("user", depends='"base" "greet-settings"'))
+    answer = clinic.install("user", directory=target)
+    done(answer)
+    assert "3 packages: 3 ok; 3 layers built" in answer.stdout
+    assert answer.stdout.endswith(f"3 packages in {target}; to use them: . {target}/env.sh\n")
+    assert "these packages were built on toy-1-x86_64" in answer.stderr
+    assert (target / "share" / "base").read_text() == "base\n"
+    assert {(info[1], info[0] & 0o022) for path, info in tree(target).items() if not (target / path).is_symlink()} == {
+        (os.geteuid(), 0)
+    }
+    config = (target / ".opam-switch" / "config" / "greet-settings.config").read_text()
+    assert f"{target}/share/greet-settings" in config
+    assert DEFAULT not in config
+    assert 'installed: ["base.1" "greet-settings.1.0" "user.1"]' in (target / ".opam-switch/switch-state").read_text()
+    assert os.listdir(target.parent) == ["switch"]
+    assert not (target.parent / "config").exists()
+
+
+def test_the_environment(clinic: Shop, target: Path) -> None:
+    done(clinic.install("greet-settings", directory=target))
+    script = (
+        f'. {target}/env.sh; echo "$OPAMSWITCH|$OPAM_SWITCH_PREFIX|$PATH|$MANPATH|$GREET_HOME|$GREET_PATH|$GREET_LATE"'
+    )
+    env = {"PATH": "/bin:/usr/bin", "GREET_PATH": "mine"}
+    found = subprocess.run(["sh", "-c", script], env=env, capture_output=True, text=True).stdout.strip().split("|")
+    home = f"{target}/share/greet-settings"
+    assert found == [
+        str(target),
+        str(target),
+        f"{target}/bin:/bin:/usr/bin",
+        f":{target}/man",
+        home,
+        f"{home}/words:mine",
+        "late:",
+    ]
+
+
+@needs("opam")
+def test_opam_says_the_same_of_the_environment(clinic: Shop, tmp_path: Path) -> None:
+    target = tmp_path / "project" / "_opam"
+    done(clinic.install("greet-settings", directory=target))
+    opam = MachineOpam(tmp_path / "opam", EXAMPLES)
+    script = opam.run("env", f"--switch={target.parent}", "--set-switch")
+    ours, theirs = (shown(text) for text in (f". {target}/env.sh", script))
+    assert ours == theirs
+    assert ours["OPAMSWITCH"] == str(target.parent)
+
+
+def shown(script: str) -> dict[str, str]:
+    """The variables that a script leaves."""
+    env = {"PATH": os.environ["PATH"], "GREET_PATH": ""}
+    text = subprocess.run(["sh", "-c", f"{script}\nenv"], env=env, capture_output=True, text=True, check=True).stdout
+    return dict(line.partition("=")[::2] for line in text.splitlines())
+
+
+def test_packages_that_say_that_they_can_not_be_moved(clinic: Shop, target: Path) -> None:
+    said = done(clinic.install("print-place", directory=target), 1)
+    assert f'obuild: this can not be installed in "{target}":\n' in said
+    assert '  "print-place.1.0" can not be moved: "print-place.1.0" conflicts with "relocatable"\n' in said
+    assert f"hint: they work at the prefix that they are built at: --prefix {DEFAULT}\n" in said
+    assert not target.exists()
+    assert clinic.runs() == []  # nothing was built for it
+
+
+def test_files_that_hold_the_prefix(clinic: Shop, target: Path) -> None:
+    clinic.write(
+        base__1=install("base"),
+        fixed__1='install: ["sh" "-c" "mkdir -p %{share}%/a; echo %{prefix}%/x >%{share}%/a/text; '
+        'ln -s %{share}%/a/text %{bin}%/link; ln -s ../share/a/text %{bin}%/fine"]\ndepends: "base"',
+    )
+    said = done(clinic.install("fixed", directory=target), 1)
+    assert 'files of "fixed.1" hold the prefix that it was built at: bin/link, share/a/text' in said
+    layer = clinic.house.open().layer(f"{clinic.key}/{clinic.nodes()['fixed.1'].outcome.id}")
+    known = json.loads(Path(layer.path, "relocations.json").read_text())
+    assert known == {"prefix": DEFAULT, "files": ["bin/link", "share/a/text"]}
+    assert relocations(layer, DEFAULT) == ("bin/link", "share/a/text")
+    assert relocations(layer, "/home/opam/nowhere") == ()
+    assert clinic.house.open().fsck() == []
+
+
+def test_the_build_directory_may_be_named_anywhere(clinic: Shop, target: Path) -> None:
+    clinic.write(debug__1='install: ["sh" "-c" "mkdir -p %{share}% && pwd >%{share}%/debug"]')
+    done(clinic.install("debug", directory=target))
+    assert ".opam-switch/build/debug.1" in (target / "share" / "debug").read_text()
+
+
+def test_what_can_not_be_moved_works_where_it_was_built(clinic: Shop) -> None:
+    text = 'install: ["sh" "-c" "mkdir -p %{bin}%; echo echo %{prefix}% >%{bin}%/place; chmod 755 %{bin}%/place"]'
+    clinic.write(place__1=f'{text}\nconflicts: "relocatable"')
+    line = shlex.join(clinic.words_of("place", directory=Path(DEFAULT)))
+    script = f"mount -t tmpfs none /home && {line} && {DEFAULT}/bin/place"  # /home of this process alone
+    answer = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, timeout=120)
+    done(answer)
+    assert answer.stdout.endswith(f"\n{DEFAULT}\n")
+
+
+# A directory that is there.
+
+
+def test_an_update(clinic: Shop, target: Path) -> None:
+    clinic.write(base__1=install("base"), other__1=install("other"), base__2=install("base", first="echo 2"))
+    done(clinic.install("base.1", directory=target))
+    done(clinic.install("other", directory=target))
+    assert sorted(path.name for path in (target / "share").iterdir()) == ["base", "other"]
+    assert json.loads((target / ".obuild.json").read_text())["asked"] == ["base.1", "other"]
+    done(clinic.install("base", directory=target))
+    facts = json.loads((target / ".obuild.json").read_text())
+    assert facts["asked"] == ["other", "base"]
+    assert set(facts["packages"]) == {"base.2", "other.1"}
+
+
+def test_an_empty_directory_will_do_and_another_will_not(clinic: Shop, target: Path) -> None:
+    clinic.write(base__1=install("base"))
+    target.mkdir(parents=True)
+    done(clinic.install("base", directory=target))
+    strange = target.parent / "strange"
+    strange.mkdir()
+    (strange / "mine").write_text("mine")
+    assert "has files that obuild did not put there" in done(clinic.install("base", directory=strange), 2)
+    assert (strange / "mine").read_text() == "mine"
+    assert "not a directory" in done(clinic.install("base", directory=strange / "mine"), 2)
+    (target / ".obuild.json").write_text("{")
+    assert "is damaged" in done(clinic.install("base", directory=target), 2)
+
+
+def test_an_update_loses_nothing(clinic: Shop, target: Path) -> None:
+    clinic.write(base__1=install("base"))
+    done(clinic.install("base", directory=target))
+    (target / "share" / "mine").write_text("mine")
+    (target / "share" / "base").write_text("changed by me")
+    said = done(clinic.install("base", directory=target), 2)
+    assert f'files in "{target}" were put there or changed since obuild installed it: share/base, share/mine' in said
+    assert (target / "share" / "mine").read_text() == "mine"
+
+
+def test_what_a_killed_process_left_is_removed(clinic: Shop, target: Path) -> None:
+    clinic.write(base__1=install("base"))
+    left = target.parent / ".switch.obuild-new"
+    (left / "some").mkdir(parents=True)
+    lock = Lock.take(str(left))
+    said = done(clinic.install("base", directory=target), 1)
+    assert "is being installed by another process" in said
+    lock.release()
+    done(clinic.install("base", directory=target))
+    assert os.listdir(target.parent) == ["switch"]
+
+
+def test_what_does_not_go(clinic: Shop, target: Path) -> None:
+    clinic.write(a__1=install("a", depends='"b" {= "1"}'), b__1=install("b"), b__2=install("b"))
+    assert "no solution for a b.2" in done(clinic.install("a", "b.2", directory=target), 3)
+    assert 'no package "bse"' in done(clinic.install("bse", directory=target), 2)
+    clinic.write(bad__1='build: "false"')
+    answer = clinic.install("bad", directory=target)
+    assert answer.returncode == 1
+    assert "FAIL  bad.1" in answer.stdout
+    assert not target.exists()
+
+
+def test_conflicts_are_told(clinic: Shop, target: Path) -> None:
+    same = 'install: ["sh" "-c" "mkdir -p %{share}%; echo x >%{share}%/same"]'
+    clinic.write(one__1=same, two__1=same)
+    assert "note: home/opam/.opam/default/share/same is of one.1 and two.1" in done(
+        clinic.install("one", "two", directory=target)
+    )
