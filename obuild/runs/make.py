@@ -91,7 +91,7 @@ class Maker:
         if self.hit(key):
             return Success(package, key, cached=True)
         known = self.known_failure(key) if self._trust_failures else None
-        if known:
+        if known and not transient(known.category):
             return known
         start = time.monotonic()
 
@@ -193,7 +193,7 @@ class _Steps(Reporter):
         self._said = said
 
     def started(self, op: str, text: str) -> None:
-        self._said(" ".join(text.split()))
+        self._said(" ".join(text.split() if op == "run" else [op, *text.split()]))
 
     def note(self, text: str) -> None:
         self._said(text)
