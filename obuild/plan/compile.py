@@ -13,7 +13,7 @@ from obuild.opam.package import Package
 from obuild.opam.variable import Installed, package_lookup
 from obuild.plan.build import PackageBuild
 from obuild.plan.command import command_lines, decoded, patch_command, patches, substs
-from obuild.plan.depext import depexts, install_command
+from obuild.plan.depext import depexts, install_step
 from obuild.plan.relocatable import Relocation
 from obuild.plan.scope import Unbuilt, has_variables
 from obuild.spec import (
@@ -136,7 +136,7 @@ class _Compiler:
         names = depexts([*[parent.file for parent in self._parents], *self._own], variables, self._plan.base.packages)
         if names:
             yield User(0, 0)
-            yield Run(install_command(map(decoded, names), variables), network=("host",))
+            yield install_step(map(decoded, names), variables, self._plan.base.key)
 
     def _environment(self) -> Iterator[Op]:
         base = self._plan.base.env

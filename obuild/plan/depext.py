@@ -1,10 +1,11 @@
-"""System packages: which ones packages ask for on a platform, and the command that installs them."""
+"""System packages: which ones packages ask for on a platform, and the step that installs them."""
 
 from __future__ import annotations
 
 from obuild.errors import OpamError
 from obuild.opam.filter import satisfied
 from obuild.plan.quote import quote
+from obuild.spec import Cache, Run
 from obuild.value import value
 
 TYPE_CHECKING = False
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from obuild.opam.filter import Lookup
     from obuild.opam.opamfile import OpamFile
 
-__all__ = ["depexts", "install_command"]
+__all__ = ["depexts", "install_step"]
 
 _EPEL = "epel-release"
 """The package that only adds a repository, from which the others may come."""
@@ -22,25 +23,44 @@ _EPEL = "epel-release"
 
 @value
 class _System:
-    """How a family of distributions installs packages: after `before`, with `install` in front of their names."""
+    """How a family of distributions installs packages: after `before`, with `install` in front of their names.
+
+    `kept`: the directories, by a word for each, whose contents the next installation takes instead of a download.
+    """
 
     before: str
     install: str
     after: str = ""
+    kept: tuple[tuple[str, str], ...] = ()
 
 
 # Mirrors drop connections: each program is told to try again, which it can do for one file and a whole step can not.
+# Lists younger than an hour do: what they lead to is in the cache, or still there; if not, the next try has new ones.
+# Images for containers throw away what is in `archives`, so it is kept elsewhere.
 _APT = _System(
-    "export DEBIAN_FRONTEND=noninteractive\napt-get -o Acquire::Retries=5 -qq update",
-    "apt-get -o Acquire::Retries=5 -qq -y install",
-    "apt-get clean\nrm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/ldconfig/aux-cache",
+    """\
+export DEBIAN_FRONTEND=noninteractive
+mkdir -p /var/lib/apt/lists/partial /var/cache/apt/kept/partial
+apt() {
+  apt-get -qq -y -o Acquire::Retries=5 -o Dir::Cache::archives=kept "$@" || { rm -f /var/cache/apt/fresh; exit 100; }
+}
+[ "$(find /var/cache/apt/fresh -mmin -60 2>/dev/null)" ] || { apt update; touch /var/cache/apt/fresh; }""",
+    "apt install",
+    "rm -rf /var/log/apt /var/log/dpkg.log /var/cache/ldconfig/aux-cache",
+    (("apt", "/var/cache/apt"), ("apt-lists", "/var/lib/apt/lists")),
 )
-_APK = _System("", "apk add --no-cache --no-progress")
-_DNF = _System("", "dnf -y --setopt=retries=10 install", "dnf clean all")
-_YUM = _System("", "yum -y --setopt=retries=10 install", "yum clean all")
-_PACMAN = _System("", "pacman -Syu --noconfirm --needed --noprogressbar", "rm -rf /var/cache/pacman/pkg/*")
+_APK = _System("", "apk --cache-dir /var/cache/apk --no-progress add", kept=(("apk", "/var/cache/apk"),))
+_DNF = _System(
+    "",
+    "dnf -y --setopt=retries=10 --setopt=keepcache=1 install",
+    kept=(("dnf", "/var/cache/dnf"), ("libdnf5", "/var/cache/libdnf5")),
+)
+_YUM = _System("", "yum -y --setopt=retries=10 --setopt=keepcache=1 install", kept=(("yum", "/var/cache/yum"),))
+_PACMAN = _System("", "pacman -Syu --noconfirm --needed --noprogressbar", kept=(("pacman", "/var/cache/pacman/pkg"),))
 _ZYPPER = _System(
-    "zypper --non-interactive refresh", "zypper --non-interactive install --auto-agree-with-licenses", "zypper clean -a"
+    "zypper --non-interactive refresh",
+    "zypper --non-interactive install --auto-agree-with-licenses",
+    kept=(("zypp", "/var/cache/zypp"),),
 )
 _FAMILIES = {
     **dict.fromkeys(("debian", "ubuntu"), _APT),
@@ -61,9 +81,22 @@ def depexts(files: Iterable[OpamFile], lookup: Lookup, present: Collection[str] 
     return tuple(sorted(found.difference(present)))
 
 
-def install_command(packages: Iterable[str], lookup: Lookup) -> str:
-    """The shell command that installs system packages. Raises `OpamError` for a distribution without a known way."""
+def install_step(packages: Iterable[str], lookup: Lookup, key: str) -> Run:
+    """The step that installs system packages on the platform `key`, with what it downloads kept for the next one.
+
+    Raises `OpamError` for a distribution without a known way.
+    """
     names = list(packages)
+    system = _system(names, lookup)
+    first = [[_EPEL]] if _EPEL in names and system in (_DNF, _YUM) else []
+    groups = [*first, [name for name in names if [name] not in first]]
+    installs = [f"{system.install} {' '.join(map(quote, group))}" for group in groups if group]
+    command = "set -e\n" + "\n".join(filter(None, [system.before, *installs, system.after]))
+    caches = tuple([Cache(f"{word}-{key}", target) for word, target in system.kept])
+    return Run(command, caches, network=("host",))
+
+
+def _system(names: Iterable[str], lookup: Lookup) -> _System:
     family, distribution = str(lookup("os-family") or ""), str(lookup("os-distribution") or "")
     system = _FAMILIES.get(family) or _FAMILIES.get(distribution)
     if not system:
@@ -71,9 +104,5 @@ def install_command(packages: Iterable[str], lookup: Lookup) -> str:
             f'no way to install system packages ({", ".join(names)}) on "{distribution}"',
             hint="put them into the spec of the platform",
         )
-    if (distribution, str(lookup("os-version") or "").partition(".")[0]) in _OLD:
-        system = _YUM
-    first = [[_EPEL]] if _EPEL in names and system in (_DNF, _YUM) else []
-    groups = [*first, [name for name in names if [name] not in first]]
-    installs = [f"{system.install} {' '.join(map(quote, group))}" for group in groups if group]
-    return "set -e\n" + "\n".join(filter(None, [system.before, *installs, system.after]))
+    old = (distribution, str(lookup("os-version") or "").partition(".")[0]) in _OLD
+    return _YUM if old else system
