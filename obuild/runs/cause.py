@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from obuild import spec as language
-from obuild.errors import ObuildError
+from obuild.errors import FetchError, ObuildError
 from obuild.runs.classify import Verdict, classify
 from obuild.spec import Copy, FromOpam, FromUrl, Run, Workdir
 from obuild.value import replace
@@ -47,7 +47,9 @@ def cause(failed: Layer, *, tests: Collection[str] = ()) -> Verdict:
 
 def cause_of_error(error: ObuildError) -> Verdict:
     """The same from the error alone."""
-    return _said(str(error).removeprefix(": "), None)
+    verdict = _said(str(error).removeprefix(": "), None)
+    fetched = isinstance(error, FetchError) and verdict.category in _PLAIN
+    return replace(verdict, category="fetch_failure") if fetched else verdict
 
 
 def _said(said: str, op: Op | None) -> Verdict:
