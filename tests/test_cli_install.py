@@ -108,7 +108,7 @@ def shown(script: str) -> dict[str, str]:
 def test_packages_that_say_that_they_can_not_be_moved(clinic: Shop, target: Path) -> None:
     said = done(clinic.install("print-place", directory=target), 1)
     assert f'obuild: this can not be installed in "{target}":\n' in said
-    assert '  "print-place.1.0" can not be moved: "print-place.1.0" conflicts with "relocatable"\n' in said
+    assert '  "print-place.1.0" conflicts with "relocatable"\n' in said
     assert f"hint: they work at the prefix that they are built at: --prefix {DEFAULT}\n" in said
     assert not target.exists()
     assert clinic.runs() == []  # nothing was built for it

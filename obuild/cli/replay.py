@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-    from obuild.cancel import Cancel
     from obuild.replay import Failed
     from obuild.runs.schedule import Schedule
     from obuild.spec import Op
@@ -51,10 +50,10 @@ def replay(*, failure: str, command: tuple[str, ...], **given: Any) -> int:
             given["archive_mirror"] = (os.path.abspath(f"{failure}/sources"), *given["archive_mirror"])
     else:
         failed, others = find_failure(store, failure, given["platform"] or "")
-    if given["export"]:
-        return _export(store, failed, given)
     doing = Replay(store, failed, given)
     doing.describe(others)
+    if given["export"]:
+        return doing.export(given["export"])
     if given["list"]:
         return doing.show_steps()
     return doing.run(command)
@@ -123,6 +122,18 @@ class Replay:
             write(1, f"{mark} {place:2}  {_shown(self._failed.spec.ops[number])}\n".encode("utf-8", "replace"))
         return 0
 
+    def export(self, dest: str) -> int:
+        """Write all that another machine needs."""
+        from obuild.log import Reporter
+        from obuild.replay.parcel import save_parcel
+
+        self._prepare()
+        with self._again.system(Reporter()) as system:
+            sources = self._builder.sources()
+            save_parcel(self._store, self._failed, system, dest, sources=sources, cancel=self._cancel)
+        self._say(f'"{self._failed.package}" can be replayed elsewhere: obuild replay {dest}')
+        return 0
+
     def run(self, command: tuple[str, ...]) -> int:
         """Do what was asked for; the exit status."""
         self._prepare()
@@ -145,9 +156,9 @@ class Replay:
         if wanted:
             self._restore(wanted)
         gone = self._again.gone()
-        if gone and not self._given["from_start"]:
+        if gone and not (self._given["from_start"] or self._given["export"]):
             count = f"{gone} layers" if gone > 1 else "a layer"
-            self._say(f"{count} of the steps before it left the store meanwhile: they are made again")
+            self._say(f"{count} of the steps before it not in the store any more: made again")
 
     def _restore(self, wanted: dict[str, str]) -> None:
         from obuild.cli.board import Board
@@ -285,17 +296,6 @@ def _open_editor(path: str) -> None:
     status = system.spawn([*words, path], stdin=sys.stdin.fileno(), own_group=False, env=env).wait()
     if status:
         raise UsageError(f'"{editor}" ended with exit status {status}', hint="nothing was run")
-
-
-def _export(store: Store, failed: Failed, given: Mapping[str, Any]) -> int:
-    from obuild.download import Sources
-    from obuild.replay.parcel import save_parcel
-
-    sources = Sources(f"{store.path}/sources", mirrors=given["archive_mirror"], offline=given["offline"])
-    cancel: Cancel = on_signals()
-    save_parcel(store, failed, given["export"], sources=sources, cancel=cancel)
-    print(f'"{failed.package}" can be replayed elsewhere: obuild replay {given["export"]}', file=sys.stderr)
-    return 0
 
 
 def _planning() -> Iterator[Option]:

@@ -7,6 +7,7 @@ DIR/.obuild.json        what is in it and where it comes from: says that the dir
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -224,7 +225,13 @@ def _write(path: str, text: str) -> None:
 
 def _put(made: str, target: str) -> None:
     """Let the new directory be the one at `target`; the old one is then where the new one was, and goes with that."""
-    if os.path.lexists(target):
+    if not os.path.lexists(target):
+        os.rename(made, target)
+        return
+    try:
         kernel.exchange(made, target)
-    else:
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS):
+            raise
+        os.rename(target, f"{made}-before")  # a file system that can not exchange two names
         os.rename(made, target)

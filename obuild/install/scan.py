@@ -14,7 +14,7 @@ from obuild import disk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from obuild.plan import PackageBuild
     from obuild.store import Layer
@@ -40,16 +40,24 @@ def obstacles(builds: Iterable[PackageBuild], layers: Mapping[str, Layer], prefi
 
     Those whose key `layers` does not have are not looked into.
     """
-    found: dict[str, None] = {}
+    causes: dict[str, list[str]] = {}
+    found = []
     for build in builds:
         if not build.relocation.possible:
-            found[f'"{build.package}" can not be moved: {build.relocation.why}'] = None
+            causes.setdefault(build.relocation.why, []).append(str(build.package))
         elif build.key in layers:
             files = relocations(layers[build.key], prefix)
-            named = ", ".join(files[:_NAMED]) + (f" and {len(files) - _NAMED} more" if len(files) > _NAMED else "")
             if files:
-                found[f'files of "{build.package}" hold the prefix that it was built at: {named}'] = None
-    return list(found)
+                found.append(f'files of "{build.package}" hold the prefix that it was built at: {_few(files)}')
+    for why, packages in causes.items():
+        others = [package for package in packages if f'"{package}"' not in why]
+        found.append(f"{why}, and so can not be moved: {_few(others)}" if others else why)
+    return found
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first of some names, and how many others there are."""
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def relocations(layer: Layer, prefix: str) -> tuple[str, ...]:

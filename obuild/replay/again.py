@@ -16,9 +16,9 @@ from obuild.disk import Lock
 from obuild.errors import StepFailed
 from obuild.log import Reporter
 from obuild.replay.memory import ASKED
-from obuild.spec import Run
+from obuild.spec import Copy, FromOpam, Run
 from obuild.stage import Stage
-from obuild.supply import is_supply
+from obuild.supply import is_stacked, is_supply
 from obuild.value import replace
 
 TYPE_CHECKING = False
@@ -59,6 +59,17 @@ class Again:
         return context
 
     @contextmanager
+    def system(self, reporter: Reporter) -> Iterator[Layer | None]:
+        """The layer with the system packages that the build asks for, for the time of the block; None for none."""
+        ops = self._failed.spec.ops
+        end = next((n for n, op in enumerate(ops) if is_stacked(op) or is_supply(op)), len(ops))
+        if not any(isinstance(op, Run) for op in ops[:end]):
+            yield None
+            return
+        with self.before(end, reporter) as layer:
+            yield layer
+
+    @contextmanager
     def before(self, number: int, reporter: Reporter) -> Iterator[Layer]:
         """The layer that an operation stands on, for the time of the block; made where it is not there."""
         stage = self._stage(_Quiet(reporter, number))
@@ -68,7 +79,8 @@ class Again:
                 yield layer
         finally:
             stage.end()
-            if is_supply(self._failed.spec.ops[number]):
+            ops = self._failed.spec.ops
+            if is_supply(ops[number]) and stage.number == number - 1 and _joins(ops[number - 1]):
                 stage.drop(stage.made[-1:])  # the build makes a layer of several, which this is a part of
 
     def run(self, number: int, reporter: Reporter) -> None:
@@ -210,6 +222,11 @@ class _Quiet(Reporter):
 
     def close(self) -> None:
         self._to.close()
+
+
+def _joins(op: Op) -> bool:
+    """Whether what an operation makes is put together with what the next one makes."""
+    return is_supply(op) and not (isinstance(op, Copy) and op.source == FromOpam("switch"))
 
 
 def _group_end(ops: Sequence[Op], number: int) -> int:

@@ -72,25 +72,26 @@ Nothing else is needed: the packages that it stands on and its sources are in he
 """
 
 
-def save_parcel(store: Store, failed: Failed, dest: str, *, sources: Sources, cancel: Cancel) -> None:
+def save_parcel(
+    store: Store, failed: Failed, system: Layer | None, dest: str, *, sources: Sources, cancel: Cancel
+) -> None:
     """Write a failure, and all that it needs, to the new directory `dest`.
 
-    Raises `UsageError` for a `dest` that is there, `StoreError` when what it needs is not in the store any more.
+    `system` is the layer with its system packages, if it asks for any. Raises `UsageError` for a `dest` that is there,
+    `StoreError` when what it needs is not in the store any more.
     """
     check(dest, "dir")
     base = open_platform(store, failed.platform)
-    layer = store.layer(base.id)
+    whole = {"base": store.layer(base.id)} | ({"system": system} if system else {})
     try:
-        with new_folder(dest) as folder, store.hold(layer):
+        with new_folder(dest) as folder:
             spec = _save_sources(failed.spec, folder, sources, cancel)
-            with store.view(layer) as tree:
-                digest = _save_tree(tree, f"{folder}/base.tar.gz", cancel)
             facts = {
                 "format": FORMAT,
                 "id": failed.id,
                 "failed": {name: text for name, text in failed.meta.items() if name not in _SIZES},
                 "platform": format_base(base),
-                "base": {"id": base.id, "meta": _facts(layer), "env": layer.env(), "sha256": digest},
+                **{name: _save_whole(store, layer, f"{folder}/{name}.tar.gz", cancel) for name, layer in whole.items()},
                 "packages": [_save_package(store, name, folder, cancel) for name in stacked(failed.spec)],
             }
             shutil.copyfile(failed.layer.log, f"{folder}/build.log")
@@ -99,6 +100,13 @@ def save_parcel(store: Store, failed: Failed, dest: str, *, sources: Sources, ca
             _write(f"{folder}/{PARCEL}", json.dumps(facts, indent=1) + "\n")
     except OSError as error:
         raise ObuildError(f'can not write "{dest}": {error.strerror}') from None
+
+
+def _save_whole(store: Store, layer: Layer, path: str, cancel: Cancel) -> dict[str, Any]:
+    """Write the whole tree of a layer; what is to be known of it."""
+    with store.view(layer) as tree:
+        digest = _save_tree(tree, path, cancel)
+    return {"id": layer.id, "meta": _facts(layer), "env": layer.env(), "sha256": digest}
 
 
 def _facts(layer: Layer) -> dict[str, Any]:
@@ -198,18 +206,24 @@ def load_parcel(store: Store, path: str) -> Failed:
 
 
 def _load_base(store: Store, folder: str, facts: dict[str, Any]) -> None:
-    base, asked = parse_base(facts["platform"]), facts["base"]
+    base = parse_base(facts["platform"])
     known = base_link(store.path, base.key)
     if known and known != base.id:
         hint = "use a store of its own: --store overlay:DIR"
         raise UsageError(f'the platform "{base.key}" has another base in this store', hint=hint)
-    with store.new(base.id, ()) as draft:
-        if draft.layer is None:
-            _load_tree(f"{folder}/base.tar.gz", draft, asked["sha256"])
-            draft.meta |= asked["meta"]
-            draft.env = tuple((str(name), str(text)) for name, text in asked["env"])
+    for name in ("base", "system"):
+        if name in facts:
+            _load_whole(store, f"{folder}/{name}.tar.gz", facts[name])
     if not known:
         publish(store, base)
+
+
+def _load_whole(store: Store, path: str, asked: dict[str, Any]) -> None:
+    with store.new(str(asked["id"]), ()) as draft:
+        if draft.layer is None:
+            _load_tree(path, draft, asked["sha256"])
+            draft.meta |= asked["meta"]
+            draft.env = tuple((str(name), str(text)) for name, text in asked["env"])
 
 
 def _load_tree(path: str, draft: Draft, digest: str) -> None:
