@@ -302,6 +302,7 @@ def test_a_killed_check_goes_on_where_it_was(clinic: Clinic, seed: int) -> None:
 
 def test_an_interrupted_check_ends_in_order(clinic: Clinic) -> None:
     many(clinic)
+    clinic.write(late__1=install("late", first="sleep 60", depends='"p1x0"'))
     process = clinic.start("--all", "-j", "2")
     assert process.stdout
     process.stdout.readline()

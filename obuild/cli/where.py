@@ -76,7 +76,7 @@ def find_layer(store: Store, text: str) -> Layer:
     if layer:
         return layer
     items = (*store.failed(), *store.layers())
-    found = {item.id: item for item in items if text and text in (item.id[: len(text)], _name(item.id)[: len(text)])}
+    found = {item.id: item for item in items if text in (item.id[: len(text)], _name(item.id)[: len(text)])}
     if len(found) > 1:
         raise UsageError(f'"{text}" is the beginning of {len(found)} ids', hint=", ".join(sorted(found)[:4]))
     if not found:

@@ -139,13 +139,23 @@ class Schedule:
         """A running build failed: all that can not be built any more, each after those it needs, itself left out."""
         self.running.remove(key)
         self.failed[key] = key
-        lost = sorted(self.graph.dependents([key]) & self._left, key=self._place.__getitem__)
-        for user in lost:
-            self.failed[user] = key
-            self._left.discard(user)
+        lost = self._lose(key)
         if not self.keep_going:
             self._drop([key, *lost])
         return lost
+
+    def _lose(self, key: str) -> list[str]:
+        """Give up what needs a build that failed; not what stands on something that is there already."""
+        lost = []
+        agenda = [key]
+        while agenda:
+            for user in self._users[agenda.pop()]:
+                if user in self._left:
+                    self._left.discard(user)
+                    self.failed[user] = key
+                    lost.append(user)
+                    agenda.append(user)
+        return sorted(lost, key=self._place.__getitem__)
 
     def _enqueue(self, key: str) -> None:
         heappush(self._queue, (-self._ways.get(key, 0.0), -len(self._users[key]), self._place[key], key))
