@@ -45,6 +45,7 @@ TEXTS = (
     'depexts: ["a"] {os = "x"}',
     'depexts: [["a"]]',
     'depexts: [[["debian" "x"] ["b" "a"]]]',
+    'depexts: ["b" "A" "a" "B" "ab" "Ab"] messages: " m " {a} post-messages: ["x" {b} "\\n y\\nz \\n"]',
     'flags: [conf] tags: "flags:conf"',
     'tags: [3] homepage: [["x"]] license: x',
     'dev-repo: "https://x/y" pin-depends: ["b.1" "https://x/y.tgz"]',

@@ -12,7 +12,7 @@ from obuild.opam.filter import write_filter
 from obuild.opam.format import WIDTHS, format_items
 from obuild.opam.formula import write_conjunction, write_disjunction
 from obuild.opam.opamfile import FLAGS
-from obuild.opam.shape import WrongShape, elements, listed, lowered, read_text, with_option
+from obuild.opam.shape import WrongShape, elements, listed, lowered, option, read_text, with_option
 from obuild.opam.url import format_url, parse_url
 
 TYPE_CHECKING = False
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["full_text"]
 
 _EMPTY: Value = ("list", ())
+_BLANKS = " \t\r\n\f"
 
 
 def full_text(file: OpamFile, *, level: str, width: str) -> str:
@@ -69,8 +70,10 @@ def _fields(file: OpamFile, level: str) -> Iterator[tuple[str, Value | None]]:
     yield written_commands(file, level, "run-test", also="build-test")
     yield written_commands(file, level, "install")
     yield written_commands(file, level, "remove")
-    for name in ("substs", "patches", "build-env", "features", "messages", "post-messages"):
+    for name in ("substs", "patches", "build-env", "features"):
         yield _listed(file, name)
+    for name in ("messages", "post-messages"):
+        yield name, lowered(tuple(map(_trimmed, file.values(name))), 1)
     yield "depexts", _depexts(file)
     for name in ("libraries", "syntax"):
         yield name, _texts(file, name)
@@ -83,7 +86,12 @@ def _fields(file: OpamFile, level: str) -> Iterator[tuple[str, Value | None]]:
 def _text(file: OpamFile, name: str) -> Value | None:
     """A text without the blanks around it."""
     value = file.fields.get(name)
-    return value.strip(" \t\r\n") if isinstance(value, str) else None
+    return value.strip(_BLANKS) if isinstance(value, str) else None
+
+
+def _trimmed(message: Value) -> Value:
+    text, condition = option(message)
+    return with_option(str(text).strip(_BLANKS), condition)
 
 
 def _texts(file: OpamFile, name: str) -> Value | None:
@@ -105,8 +113,16 @@ def _flags(file: OpamFile) -> tuple[Value, ...]:
 
 
 def _depexts(file: OpamFile) -> Value:
-    found = [with_option(("list", tuple(sorted(names))), write_filter(condition)) for names, condition in file.depexts]
+    found = [
+        with_option(("list", tuple(sorted(names, key=_alphabetic))), write_filter(condition))
+        for names, condition in file.depexts
+    ]
     return lowered(tuple(found), 2)
+
+
+def _alphabetic(name: str) -> list[tuple[str, str]]:
+    """What the names of system packages are sorted by: their letters, the small one of a pair second."""
+    return [(letter.lower(), letter) for letter in name]
 
 
 def _dev_repo(file: OpamFile) -> Value | None:
