@@ -16,7 +16,7 @@ from machine_opam import MachineOpam
 from planning import EXAMPLES
 
 from obuild.disk import Lock
-from obuild.install.scan import relocations
+from obuild.install.scan import Relocations, relocations
 
 DEFAULT = "/home/opam/.opam/default"
 
@@ -122,12 +122,35 @@ def test_files_that_hold_the_prefix(clinic: Shop, target: Path) -> None:
     )
     said = done(clinic.install("fixed", directory=target), 1)
     assert 'files of "fixed.1" hold the prefix that it was built at: bin/link, share/a/text' in said
+    assert "hint: these are texts, which --rewrite lets say the new prefix" in said
     layer = clinic.house.open().layer(f"{clinic.key}/{clinic.nodes()['fixed.1'].outcome.id}")
     known = json.loads(Path(layer.path, "relocations.json").read_text())
-    assert known == {"prefix": DEFAULT, "files": ["bin/link", "share/a/text"]}
-    assert relocations(layer, DEFAULT) == ("bin/link", "share/a/text")
-    assert relocations(layer, "/home/opam/nowhere") == ()
+    assert known == {"prefix": DEFAULT, "texts": ["bin/link", "share/a/text"], "programs": []}
+    assert relocations(layer, DEFAULT) == Relocations(("bin/link", "share/a/text"))
+    done(clinic.install("fixed", "--rewrite", directory=target))
+    assert (target / "bin" / "link").read_text() == f"{target}/x\n"
+    assert os.readlink(target / "bin" / "link") == f"{target}/share/a/text"
+    assert relocations(layer, "/home/opam/nowhere") == Relocations()
     assert clinic.house.open().fsck() == []
+
+
+def test_programs_that_hold_the_prefix(clinic: Shop, target: Path) -> None:
+    clinic.write(
+        program__1='build: ["dd" "if=/dev/zero" "of=zero" "bs=1" "count=1"]\n'
+        'install: ["sh" "-c" "mkdir -p %{bin}%; (cat zero; echo %{bin}%) >%{bin}%/program"]\n'
+        'depends: "text"',
+        text__1='install: ["sh" "-c" "mkdir -p %{share}%; echo %{bin}% >%{share}%/text; chmod 444 %{share}%/text"]',
+    )
+    said = done(clinic.install("program", directory=target), 1)
+    assert "bin/program" in said
+    assert "share/text" in said
+    said = done(clinic.install("program", "--rewrite", directory=target), 1)
+    assert "bin/program" in said
+    assert "share/text" not in said
+    assert not target.exists()
+    done(clinic.install("text", "--rewrite", directory=target))
+    assert (target / "share" / "text").read_text() == f"{target}/bin\n"
+    assert (target / "share" / "text").stat().st_mode & 0o777 == 0o444
 
 
 def test_the_build_directory_may_be_named_anywhere(clinic: Shop, target: Path) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from obuild.plan import PackageBuild, Plan
+    from obuild.plan import Plan
     from obuild.runs.world import World
     from obuild.store import Layer
 
@@ -35,7 +35,7 @@ LEFT_OUT = "all all_versions since json md dot dry_run keep_going trust_failures
 """Options of a health check that are about nothing else."""
 
 
-def install_packages(*, packages: tuple[str, ...], prefix: str, **given: Any) -> int:
+def install_packages(*, packages: tuple[str, ...], prefix: str, rewrite: bool, **given: Any) -> int:
     """Solve, build what is not there, and put it all into the directory."""
     given = {option.name: unset(option) for option in OPTIONS} | given
     if len(given["compiler"]) > 1:
@@ -53,12 +53,12 @@ def install_packages(*, packages: tuple[str, ...], prefix: str, **given: Any) ->
     plan = _plan(world, asked)
     if plan is None:
         return NO_SOLUTION
-    _check_movable(plan.builds, {}, plan, target)
+    _check_movable(plan, {}, target, rewrite=rewrite)
     status = _build(check, plan)
     if status:
         return status
     layers = {build.key: layer for build in plan.builds if (layer := package_layer(check.store, build, plan))}
-    _check_movable(plan.builds, layers, plan, target)
+    _check_movable(plan, layers, target, rewrite=rewrite)
     _note_host(platform.key)
     _install(check, plan, layers, target, asked)
     print(f"{counted(len(plan.builds), 'package')} in {target}; to use them: . {shlex.quote(target)}/env.sh")
@@ -83,15 +83,18 @@ def _plan(world: World, asked: Sequence[str]) -> Plan | None:
     return None
 
 
-def _check_movable(builds: Sequence[PackageBuild], layers: Mapping[str, Layer], plan: Plan, target: str) -> None:
+def _check_movable(plan: Plan, layers: Mapping[str, Layer], target: str, *, rewrite: bool) -> None:
     """Raise `ObuildError` with all that stops working at another prefix than the one that it is built at."""
     if target == plan.prefix:
         return
-    found = obstacles(builds, layers, plan.prefix)
-    if found:
-        lines = "".join([f"\n  {line}" for line in found])
-        hint = f"they work at the prefix that they are built at: --prefix {plan.prefix}"
-        raise ObuildError(f'this can not be installed in "{target}":{lines}', hint=hint)
+    found = obstacles(plan.builds, layers, plan.prefix, rewrite=rewrite)
+    if not found:
+        return
+    hint = f"they work at the prefix that they are built at: --prefix {plan.prefix}"
+    if layers and not rewrite and not obstacles(plan.builds, layers, plan.prefix, rewrite=True):
+        hint = f"these are texts, which --rewrite lets say the new prefix; or --prefix {plan.prefix}"
+    lines = "".join([f"\n  {line}" for line in found])
+    raise ObuildError(f'this can not be installed in "{target}":{lines}', hint=hint)
 
 
 def _build(check: Check, plan: Plan) -> int:
@@ -133,6 +136,7 @@ COMMANDS = {
             Option(
                 ("--prefix",), "The directory: a new one, or one that this command made.", required=True, metavar="DIR"
             ),
+            Option(("--rewrite",), "Texts that hold the prefix that they were built at say the new one.", None),
             *[option for option in OPTIONS if option.name not in LEFT_OUT],
         ),
         (Argument("packages", "+"),),

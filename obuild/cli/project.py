@@ -12,7 +12,7 @@ from obuild.cli.build import named_sandbox, on_signals
 from obuild.cli.check import Check
 from obuild.cli.health import OPTIONS
 from obuild.cli.option import Argument, Command, Option, unset
-from obuild.cli.show import write
+from obuild.cli.show import terminal_env, write
 from obuild.context import follow
 from obuild.opam.solver import Request, Solution, load_pins
 from obuild.plan import HOME, compile_switch, recorded
@@ -134,7 +134,7 @@ class Workplace:
             argv=command or tuple(word for word in context.shell if word != "-c"),
             cwd=SOURCE,
             user=user,
-            env=(*context.env, *self._builder.options.variables),
+            env=(*context.env, *self._builder.options.variables, *terminal_env()),
             mounts=(Mount(directory, SOURCE),),
             network=(network,) if network else (),
             terminal=sys.stdin.isatty(),

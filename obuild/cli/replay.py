@@ -12,7 +12,7 @@ from obuild.cli.build import LIMITS, explain, named_sandbox, on_signals
 from obuild.cli.option import Argument, Command, Option, duration, jobs, unset
 from obuild.cli.planner import PLANNING
 from obuild.cli.repository import open_overlay
-from obuild.cli.show import Plain, write
+from obuild.cli.show import Plain, terminal_env, write
 from obuild.cli.where import SANDBOX, default_store, open_named_store, read_text, seconds_text
 from obuild.errors import OpamError, StepFailed, UsageError
 from obuild.platform import open_platform
@@ -219,7 +219,7 @@ class Replay:
             argv=command or tuple(word for word in context.shell if word != "-c"),
             cwd=context.workdir,
             user=context.user,
-            env=(*context.env, *self._builder.options.variables),
+            env=(*context.env, *self._builder.options.variables, *terminal_env()),
             network=network,
             terminal=sys.stdin.isatty(),
         )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from obuild.cancel import Cancel
 
-__all__ = ["NOBODY", "Json", "Plain", "show", "write"]
+__all__ = ["NOBODY", "Json", "Plain", "show", "terminal_env", "write"]
 
 HEADING, NOTE, END = b"\x1b[94m", b"\x1b[33m", b"\x1b[0m"
 
@@ -23,6 +23,12 @@ def write(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def terminal_env() -> tuple[tuple[str, str], ...]:
+    """What a program inside has to know of the terminal that it is given; nothing without one."""
+    kind = os.environ.get("TERM", "")
+    return (("TERM", kind),) if kind and os.isatty(0) else ()
 
 
 _RECENT = 8192

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from obuild import disk, kernel
 from obuild.disk import Lock
 from obuild.errors import ObuildError, UsageError
+from obuild.install.scan import relocations
 from obuild.switch import act
 from obuild.value import value
 
@@ -88,8 +89,9 @@ def install(
 ) -> None:
     """Put the layers, each with its `NAME.VERSION`, into the directory `target`, in the order of stacking.
 
-    `prefix` is where they were built; `asked` is what the directory is for. Everything belongs to the caller. The
-    directory is as it was, or as it shall be, whatever happens. Raises `ObuildError`, `Cancelled`.
+    `prefix` is where they were built; texts that hold it say the new place. `asked` is what the directory is for.
+    Everything belongs to the caller. The directory is as it was, or as it shall be, whatever happens. Raises
+    `ObuildError`, `Cancelled`.
     """
     target = os.path.abspath(target)
     try:
@@ -101,6 +103,9 @@ def install(
                 source = layer.fs + prefix
                 if os.path.isdir(source):
                     disk.copy_tree(source, made)
+                if prefix != target:
+                    for path in relocations(layer, prefix).texts:
+                        _rewrite(f"{made}/{path}", prefix.encode(), target.encode())
             _own(made)
             _finish(root, target, prefix, layers)
             _write(f"{made}/{RECORD}", _record(made, layers, asked))
@@ -143,8 +148,10 @@ def _own(tree: str) -> None:
 
 def _finish(root: str, target: str, prefix: str, layers: Sequence[tuple[str, Layer]]) -> None:
     """Make a switch of it, as opam keeps one."""
-    if prefix != target:
-        _rewrite(f"{root}{target}/.opam-switch/config", prefix.encode(), target.encode())
+    config = f"{root}{target}/.opam-switch/config"
+    if prefix != target and os.path.isdir(config):
+        for name in os.listdir(config):
+            _rewrite(f"{config}/{name}", prefix.encode(), target.encode())
     ids = {package: layer.id.partition("/")[2] for package, layer in layers}
     user = (os.geteuid(), os.getegid())
     act("switch", root, target, src=(".",), workdir="/", package="", id="", ids=ids, user=user, write=_nothing)
@@ -157,17 +164,21 @@ def _nothing(_: bytes) -> None:
     pass
 
 
-def _rewrite(folder: str, old: bytes, new: bytes) -> None:
-    """Let the variables that packages left say where they are now."""
-    if not os.path.isdir(folder):
+def _rewrite(path: str, old: bytes, new: bytes) -> None:
+    """Let a text or a symlink say where it is now."""
+    if os.path.islink(path):
+        text = os.fsencode(os.readlink(path))
+        os.unlink(path)
+        os.symlink(text.replace(old, new), os.fsencode(path))
         return
-    for name in os.listdir(folder):
-        with open(f"{folder}/{name}", "r+b") as file:
-            data = file.read()
-            if old in data:
-                file.seek(0)
-                file.truncate()
-                file.write(data.replace(old, new))
+    with open(path, "rb") as file:
+        data = file.read()
+    if old in data:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+        os.chmod(path, mode | stat.S_IWUSR)
+        with open(path, "wb") as file:
+            file.write(data.replace(old, new))
+        os.chmod(path, mode)
 
 
 def _shell(lines: Sequence[Sequence[str]], target: str) -> str:

@@ -11,6 +11,7 @@ import os
 import stat
 
 from obuild import disk
+from obuild.value import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from obuild.plan import PackageBuild
     from obuild.store import Layer
 
-__all__ = ["obstacles", "relocations"]
+__all__ = ["Relocations", "obstacles", "relocations"]
 
 FILE = "relocations.json"
 
@@ -35,10 +36,20 @@ _NAMED = 5
 """Files in a message."""
 
 
-def obstacles(builds: Iterable[PackageBuild], layers: Mapping[str, Layer], prefix: str) -> list[str]:
+@value
+class Relocations:
+    """The files of a layer that hold its prefix, relative to it and sorted: texts and symlinks, and all others."""
+
+    texts: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+
+
+def obstacles(
+    builds: Iterable[PackageBuild], layers: Mapping[str, Layer], prefix: str, *, rewrite: bool = False
+) -> list[str]:
     """Why packages can not be moved, a line for each reason: what their definitions say, and what is in `layers`.
 
-    Those whose key `layers` does not have are not looked into.
+    Those whose key `layers` does not have are not looked into. With `rewrite` texts are no reason.
     """
     causes: dict[str, list[str]] = {}
     found = []
@@ -46,7 +57,8 @@ def obstacles(builds: Iterable[PackageBuild], layers: Mapping[str, Layer], prefi
         if not build.relocation.possible:
             causes.setdefault(build.relocation.why, []).append(str(build.package))
         elif build.key in layers:
-            files = relocations(layers[build.key], prefix)
+            known = relocations(layers[build.key], prefix)
+            files = known.programs if rewrite else tuple(sorted(known.texts + known.programs))
             if files:
                 found.append(f'files of "{build.package}" hold the prefix that it was built at: {_few(files)}')
     for why, packages in causes.items():
@@ -60,32 +72,42 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
-def relocations(layer: Layer, prefix: str) -> tuple[str, ...]:
-    """The files and symlinks of a package's layer that hold `prefix`, relative to it, sorted."""
+def relocations(layer: Layer, prefix: str) -> Relocations:
+    """The files of a package's layer that hold `prefix`."""
     path = f"{layer.path}/{FILE}"
     try:
         with open(path, "rb") as file:
             known = json.load(file)
         if known["prefix"] == prefix:
-            return tuple(map(str, known["files"]))
+            return Relocations(tuple(map(str, known["texts"])), tuple(map(str, known["programs"])))
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    found = tuple(sorted(_holders(layer.fs + prefix, prefix.encode())))
+    holders = sorted(_holders(layer.fs + prefix, prefix.encode()))
+    texts, programs = (tuple([path for path, text in holders if text is kind]) for kind in (True, False))
     try:
-        disk.write_atomic(path, json.dumps({"prefix": prefix, "files": found}).encode() + b"\n")
+        facts = {"prefix": prefix, "texts": texts, "programs": programs}
+        disk.write_atomic(path, json.dumps(facts).encode() + b"\n")
     except OSError:
         pass  # a store that may only be read
-    return found
+    return Relocations(texts, programs)
 
 
-def _holders(top: str, prefix: bytes) -> Iterator[str]:
+def _holders(top: str, prefix: bytes) -> Iterator[tuple[str, bool]]:
+    """The paths that hold the prefix, and whether each is a text."""
     for folder, folders, files in os.walk(top):
         if folder == top and OWN in folders:
             folders.remove(OWN)
         for name in (*files, *folders):
             path = f"{folder}/{name}"
             if _holds(path, prefix):
-                yield os.path.relpath(path, top)
+                yield os.path.relpath(path, top), _is_text(path)
+
+
+def _is_text(path: str) -> bool:
+    if os.path.islink(path):
+        return True
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return data.find(b"\0") < 0
 
 
 def _holds(path: str, prefix: bytes) -> bool:

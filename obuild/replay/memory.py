@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 
 __all__ = ["ASKED", "PARCEL", "Failed", "find_failure", "is_parcel", "open_failed", "own_steps", "stacked"]
 
-ASKED = ("package", "build_id", "deps", "hashes", "base", "variant", "relocatable", "relocatable_why")
+ASKED = (
+    "package",
+    "build_id",
+    "deps",
+    "hashes",
+    "base",
+    "variant",
+    "relocatable",
+    "relocatable_why",
+    "failure_accepted",
+)
 """What `layer.json` says of a failed build that was said when it was asked for; see `plan.meta`."""
 
 PARCEL = "replay.json"
@@ -201,6 +211,7 @@ def _of_run(path: str) -> str:
     record = Record(os.path.dirname(runs), run)
     if kind != "build" or not name.endswith(".log"):
         return ""
-    nodes = [node for node in record.nodes("build") if path in record.logs(node.outcome.package)]
+    named = [node for node in record.nodes("build") if name.startswith(f"{node.outcome.package}.")]
+    nodes = [node for node in named if path in record.logs(node.outcome.package)]
     platform = str(record.phase("plan").get("platform") or "")
     return f"{platform}/{nodes[-1].outcome.id}" if nodes and platform else ""

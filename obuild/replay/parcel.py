@@ -21,6 +21,7 @@ from obuild.archive import open_archive, pack
 from obuild.compress import gzip_chunks
 from obuild.errors import FetchError, ObuildError, StepFailed, StoreError, UsageError
 from obuild.export import check, new_folder
+from obuild.opam.platform import parse_platform
 from obuild.package import FACTS
 from obuild.platform import open_platform
 from obuild.platform.base import format_base, parse_base
@@ -195,6 +196,7 @@ def load_parcel(store: Store, path: str) -> Failed:
             facts = json.load(file)
         if facts["format"] != FORMAT:
             raise UsageError(f'"{path}" was written by another release of obuild', hint=f"its format is not {FORMAT}")
+        _check_ids(facts)
         _load_base(store, folder, facts)
         for package in facts["packages"]:
             _load_package(store, folder, package)
@@ -203,6 +205,18 @@ def load_parcel(store: Store, path: str) -> Failed:
         raise UsageError(f'"{path}/{PARCEL}" is damaged: {error}') from None
     except OSError as error:
         raise UsageError(f'can not read "{error.filename}": {(error.strerror or "").lower()}') from None
+
+
+def _check_ids(facts: dict[str, Any]) -> None:
+    """Raise `UsageError` or `ValueError` for ids of other things than what is put into a store under them."""
+    base = parse_base(facts["platform"])
+    parse_platform(base.key)
+    steps = [facts[name]["id"] for name in ("base", "system") if name in facts]
+    packages = [facts["id"], *[package["id"] for package in facts["packages"]]]
+    right = [len(step) == 64 and step.isalnum() for step in steps]
+    right += [package.startswith(f"{base.key}/") for package in packages]
+    if not all(right) or facts["base"]["id"] != base.id:
+        raise ValueError("an id in it can not be that of a layer")
 
 
 def _load_base(store: Store, folder: str, facts: dict[str, Any]) -> None:
