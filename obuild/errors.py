@@ -4,6 +4,7 @@
     ├── UsageError            2  the command line asks for something that does not exist
     ├── SpecError             2  problems in a spec, each with its place
     ├── OpamError             2  problems in opam data, each with its place
+    ├── ProfileError          2  problems in a profile, each with its place
     ├── StepFailed            1  a step's command ended with a status other than 0
     ├── StoreError            4  the store can not be read or written
     ├── SandboxError          4  a container can not be started
@@ -27,6 +28,7 @@ __all__ = [
     "ObuildError",
     "OpamError",
     "Problem",
+    "ProfileError",
     "SandboxError",
     "SpecError",
     "StepFailed",
@@ -111,6 +113,10 @@ class SpecError(_Problems):
 
 class OpamError(_Problems):
     """Opam data that opam would refuse, with all its problems."""
+
+
+class ProfileError(_Problems):
+    """A profile of what is checked every day that is not one, with all its problems."""
 
 
 class StepFailed(ObuildError):

@@ -16,7 +16,7 @@ SOURCES = sorted((ROOT / "obuild").rglob("*.py"))
 # Higher levels import lower ones; modules of one level only where listed in SAME.
 LEVELS = [
     ["errors", "value"],
-    "system kernel disk digest log cancel flight sexp check layout image reference retry compress".split(),
+    "system kernel disk digest log cancel flight sexp check layout image reference retry compress quantity".split(),
     ["docker_engine", "op", "form", "spec", "dockerfile", "containerfile", "instruction", "step", "archive", "unpack"],
     ["store", "sandbox", "fetch", "download", "manifest", "copy", "source", "export", "opam", "clone", "switch"],
     ["build", "stage", "plan", "platform", "base", "branch", "context", "failure", "supply", "package"],
@@ -36,7 +36,7 @@ HOMES = {
     "subprocess": "system",
 }
 RECORDS = "blessing classify diff failure graph history journal lock moment notify outcome progress prune report run"
-RECORDS += " run_log status swap universe usage"
+RECORDS += " run_log status swap universe usage message profile timer track"
 """The modules of `runs` that a dashboard can use alone: they import nothing above level 1 but each other."""
 
 LIGHT = ["apprise", "click", "rich", "docker", "pyroute2", "pygit2", "lark", "tenacity", "asyncio", "dataclasses"]

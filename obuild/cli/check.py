@@ -170,8 +170,13 @@ class Check:
         given = self.given
         return Machine(given["jobs"], given["cores"], given["total_memory"])
 
-    def run(self, batch: Batch, maker: Maker | None = None) -> Result:
-        """Build and record a batch."""
+    @property
+    def base_id(self) -> str:
+        """The base of the platform."""
+        return self._base.id
+
+    def run(self, batch: Batch, maker: Maker | None = None, *, expected: Collection[str] | None = None) -> Result:
+        """Build and record a batch; `expected` is for the status, see `run_batch`."""
         self.cancel = self.cancel or on_signals()
         maker = maker or self.maker(batch)
         boards: list[Board] = []
@@ -193,7 +198,8 @@ class Check:
                 facts=self._facts(batch),
                 replay=self.replay,
                 keep_going=given["keep_going"],
-                watch=watch,
+                expected=expected,
+                watch=watch if given["progress"] != "none" else None,
                 cancel=self.cancel,
             )
         finally:

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from obuild.runs.history import Entry
     from obuild.runs.run import Run
 
-__all__ = ["COMMANDS", "kept_log", "records_folder"]
+__all__ = ["COMMANDS", "RUNS", "kept_log", "records_folder"]
 
 HASH = 12
 """Digits of a hash that are shown."""
 
 
-def records_folder(store: str | None) -> str:
-    """Where the runs of a store are recorded; the store itself is not opened."""
-    return f"{_store_folder(store)}/runs"
+def records_folder(store: str | None, runs: str | None = None) -> str:
+    """Where runs are recorded: the directory named, or that of a store, which itself is not opened."""
+    return os.path.realpath(runs) if runs else f"{_store_folder(store)}/runs"
 
 
 def _store_folder(store: str | None) -> str:
@@ -52,11 +52,11 @@ def kept_log(store: str | None, package: str, run: str | None = None) -> str:
     return path
 
 
-def runs(*, store: str | None, json: bool) -> int:
+def runs(*, store: str | None, runs: str | None, json: bool) -> int:
     """List the runs, the last at the end."""
     from obuild.runs.run import list_runs
 
-    found = list_runs(records_folder(store))
+    found = list_runs(records_folder(store, runs))
     for run in found:
         summary = run.summary
         if json:
@@ -84,11 +84,11 @@ def _progress(run: Run) -> str:
     return f"{progress.phase}, {progress.build_completed} of {progress.build_total} builds"
 
 
-def status(*, store: str | None, json: bool, changes: bool) -> int:
+def status(*, store: str | None, runs: str | None, json: bool, changes: bool) -> int:
     """Print the state of all packages, and what has changed; 1 with --changes when something fails newly."""
     from obuild.runs.status import format_status, load_status
 
-    state = load_status(records_folder(store))
+    state = load_status(records_folder(store, runs))
     if state is None:
         raise UsageError("there is no status yet", hint="it is written when a run is finished")
     worse = [change for change in state.changes if change.kind == "new_failure"]
@@ -120,11 +120,11 @@ def _section(title: str, lines: Sequence[str]) -> None:
             print(f"  {_printable(line)}")
 
 
-def history(*, store: str | None, package: str, json: bool) -> int:
+def history(*, store: str | None, runs: str | None, package: str, json: bool) -> int:
     """Print what became of a package, or of all versions of one, the newest first."""
     from obuild.runs.history import History, format_entry
 
-    past = History(records_folder(store))
+    past = History(records_folder(store, runs))
     known = past.packages()
     names = [package] if package in known else [name for name in known if name.partition(".")[0] == package]
     if not names:
@@ -147,9 +147,11 @@ def _entry(entry: Entry) -> str:
     return "  ".join(filter(None, (entry.ts, f"{entry.category:18}", *marks, error)))
 
 
-def failures(*, store: str | None, run: str, json: bool, count: int | None, category: str | None) -> int:
+def failures(
+    *, store: str | None, runs: str | None, run: str, json: bool, count: int | None, category: str | None
+) -> int:
     """Print what failed in a run, what blocks most packages first."""
-    found = [item for item in _ranked(store, run)[2] if category in (None, item.node.outcome.category)]
+    found = [item for item in _ranked(store, runs, run)[2] if category in (None, item.node.outcome.category)]
     if json:
         for item in found[:count]:
             _object(_blocker(item))
@@ -169,9 +171,9 @@ def _blocker(item: Blocker) -> dict[str, Any]:
     return {**format_node(item.node), "blocks": item.blocks, "alone": item.alone}
 
 
-def cascade(*, store: str | None, run: str, package: str | None, json: bool) -> int:
+def cascade(*, store: str | None, runs: str | None, run: str, package: str | None, json: bool) -> int:
     """Print which packages could not be tried in a run, and what they wait for."""
-    _, _, ranked = _ranked(store, run)
+    _, _, ranked = _ranked(store, runs, run)
     found = [item for item in ranked if item.blocks and package in (None, item.package, item.package.partition(".")[0])]
     waiting = [item for item in ranked if package in item.blocks] if package else []
     for item in [*found, *waiting]:
@@ -186,22 +188,24 @@ def cascade(*, store: str | None, run: str, package: str | None, json: bool) -> 
     return 0
 
 
-def _ranked(store: str | None, name: str) -> tuple[Run, Graph, list[Blocker]]:
+def _ranked(store: str | None, runs: str | None, name: str) -> tuple[Run, Graph, list[Blocker]]:
     from obuild.runs.failure import rank_failures
     from obuild.runs.graph import load_graph
     from obuild.runs.run import find_run
 
-    run = find_run(records_folder(store), name)
+    run = find_run(records_folder(store, runs), name)
     graph = load_graph(run.path)
     return run, graph, rank_failures(run.nodes(), graph)
 
 
-def diff(*, store: str | None, old: str | None, new: str | None, json: bool, common: bool, exit_code: bool) -> int:
+def diff(
+    *, store: str | None, runs: str | None, old: str | None, new: str | None, json: bool, common: bool, exit_code: bool
+) -> int:
     """Print what is different between two runs, by default the last finished one and the one before."""
     from obuild.runs.diff import diff_nodes
     from obuild.runs.run import find_run
 
-    root = records_folder(store)
+    root = records_folder(store, runs)
     before, after = find_run(root, old or "previous"), find_run(root, new or "latest")
     found = diff_nodes(before.nodes(), after.nodes(), only_common=common)
     if not json:
@@ -235,13 +239,13 @@ def _moved_lines(name: str, moved: Moved) -> list[str]:
     return lines
 
 
-def rdeps(*, store: str | None, package: str, run: str, direct: bool, dot: bool, json: bool) -> int:
+def rdeps(*, store: str | None, runs: str | None, package: str, run: str, direct: bool, dot: bool, json: bool) -> int:
     """Print the packages of a run that depend on one."""
     from obuild.runs.graph import load_graph
     from obuild.runs.report import format_dot
     from obuild.runs.run import find_run
 
-    graph = load_graph(find_run(records_folder(store), run).path)
+    graph = load_graph(find_run(records_folder(store, runs), run).path)
     builds = [build.id for build in graph.named(package)]
     if not builds:
         known = graph.packages(graph.builds)
@@ -301,31 +305,53 @@ JSON = Option(("--json",), "One JSON object a line.", None)
 RUN = Option(
     ("--run",), 'The run: its id, the beginning of one, "latest" or "previous".', default="latest", metavar="RUN"
 )
+RUNS = Option(("--runs",), "Where runs are recorded; in the store when not given.", metavar="DIR")
 COUNT = Option(("-n", "--count"), "At most so many.", jobs, metavar="NUMBER")
 
 COMMANDS = {
-    "runs": Command(runs, "List the runs.", (STORE, JSON)),
+    "runs": Command(runs, "List the runs.", (STORE, RUNS, JSON)),
     "status": Command(
         status,
         "Print the state of all packages after the last run.",
-        (STORE, JSON, Option(("--changes",), "Only what has changed; exit status 1 when something fails newly.", None)),
+        (
+            STORE,
+            RUNS,
+            JSON,
+            Option(("--changes",), "Only what has changed; exit status 1 when something fails newly.", None),
+        ),
     ),
-    "history": Command(history, "Print what became of a package over time.", (STORE, JSON), (Argument("package"),)),
+    "history": Command(
+        history, "Print what became of a package over time.", (STORE, RUNS, JSON), (Argument("package"),)
+    ),
     "failures": Command(
         failures,
         "Print what failed, what blocks most packages first.",
-        (STORE, RUN, JSON, COUNT, Option(("--category",), "Only this kind, such as test_failure.", metavar="NAME")),
+        (
+            STORE,
+            RUNS,
+            RUN,
+            JSON,
+            COUNT,
+            Option(("--category",), "Only this kind, such as test_failure.", metavar="NAME"),
+        ),
     ),
     "cascade": Command(
         cascade,
         "Print which packages wait for which failures.",
-        (STORE, RUN, JSON, Option(("-p", "--package"), "Only what PACKAGE blocks, or waits for.", metavar="PACKAGE")),
+        (
+            STORE,
+            RUNS,
+            RUN,
+            JSON,
+            Option(("-p", "--package"), "Only what PACKAGE blocks, or waits for.", metavar="PACKAGE"),
+        ),
     ),
     "diff": Command(
         diff,
         "Print what is different between two runs, by default the last two.",
         (
             STORE,
+            RUNS,
             JSON,
             Option(("--common",), "Leave out packages that only one of them has.", None),
             Option(("--exit-code",), "Exit status 1 when something is newly failing or unsolvable.", None),
@@ -337,6 +363,7 @@ COMMANDS = {
         "Print the packages of a run that depend on one.",
         (
             STORE,
+            RUNS,
             RUN,
             JSON,
             Option(("--direct",), "Only those that name it themselves.", None),

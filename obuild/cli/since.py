@@ -5,7 +5,9 @@ from __future__ import annotations
 from obuild.cli.verdict import counted, difference_lines
 from obuild.errors import UsageError
 from obuild.opam.repo import Repository
-from obuild.runs.since import compare, different, known_outcomes, unknown_before
+from obuild.runs.outcome import Success
+from obuild.runs.run import Node
+from obuild.runs.since import compare, different, known_outcomes, solvable, unknown_before
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +27,10 @@ def check_since(check: Check, commit: str) -> int:
     left = len(after.targets) - len(new.targets)
     print(f"{counted(len(new.targets), 'package')} can differ from {commit[:12]}, {left} can not")
     if check.given["dry_run"]:
+        nodes = [
+            Node(target.refusal or Success(target.package, ""), compiler=target.compiler) for target in old.targets
+        ]
+        check.print_lines(difference_lines(solvable(nodes, new.targets), ""))
         return check.show_plan(new)
     maker = check.maker(old)
     known = known_outcomes(old, maker)

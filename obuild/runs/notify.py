@@ -83,8 +83,11 @@ def send(
             reason = "the settings are no address" if known else f'no channel "{shown}", and no address'
             return Sent(shown, FAILED if known else UNKNOWN, reason)
 
+        # A plain webhook has no place for a title.
+        body = f"{title}\n{message}" if title and address.startswith(("json://", "jsons://")) else message
+
         def deliver() -> None:
-            _deliver(plugin, message, title)
+            _deliver(plugin, body, title)
 
         if attempts:
             from obuild.retry import retry

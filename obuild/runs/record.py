@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from obuild.errors import UsageError
 from obuild.runs.blessing import bless, choices
 from obuild.runs.execute import Listener
+from obuild.runs.lock import Claim, hold
 from obuild.runs.run import Node
 from obuild.runs.universe import universes
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from obuild.runs.execute import Share
+    from obuild.runs.lock import Hold
     from obuild.runs.merge import Batch
     from obuild.runs.outcome import Outcome
     from obuild.runs.progress import Meter
@@ -44,6 +47,8 @@ class Recorder(Listener):
         compilers = {key: job.compilers[0] for key, job in batch.jobs.items()}
         self._blessed = frozenset(bless(choices(batch.graph, compilers), newest=newest).values())
         self._universes = universes(batch.graph)
+        self._root = log.run.root
+        self._holds: dict[str, Hold | None] = {}
 
     def refused(self) -> None:
         """Record the targets that can not be built at all."""
@@ -52,9 +57,18 @@ class Recorder(Listener):
                 self._log.node_finished(Node(target.refusal, kind="solve", compiler=target.compiler))
 
     def started(self, key: str, share: Share) -> None:
+        name, _, version = self._batch.graph.builds[key].package.partition(".")
+        claim = Claim("build", name, version, self._universes[key], layer=key)
+        try:
+            self._holds[key] = hold(self._root, claim, wait=False)  # None: another run builds it too
+        except (OSError, UsageError):
+            pass  # it only shows people what is being built
         self._watch.started(key, share)
 
     def ended(self, key: str, outcome: Outcome) -> None:
+        held = self._holds.pop(key, None)
+        if held:
+            held.release()
         self.found(key, outcome)
         self._watch.ended(key, outcome)
 

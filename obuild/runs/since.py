@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from obuild.runs.diff import Difference, diff_nodes
 from obuild.runs.merge import Batch
-from obuild.runs.outcome import DependencyFailed, Success
+from obuild.runs.outcome import DependencyFailed, NoSolution, Success
 from obuild.runs.run import Node
 from obuild.value import replace
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from obuild.runs.merge import Target
     from obuild.runs.outcome import Outcome
 
-__all__ = ["compare", "different", "known_outcomes", "unknown_before"]
+__all__ = ["compare", "different", "known_outcomes", "narrow", "solvable", "unknown_before"]
 
 
 def different(old: Batch, new: Batch) -> tuple[Batch, Batch]:
@@ -38,10 +38,10 @@ def _alike(old: Target, new: Target) -> bool:
 
 def _only(batch: Batch, leave_out: set[tuple[str, str]]) -> Batch:
     targets = [each for each in batch.targets if (each.package, each.compiler) not in leave_out]
-    return _with_targets(batch, targets)
+    return narrow(batch, targets)
 
 
-def _with_targets(batch: Batch, targets: Iterable[Target]) -> Batch:
+def narrow(batch: Batch, targets: Iterable[Target]) -> Batch:
     """The batch of some targets: what only others need is left out."""
     from obuild.runs.graph import Graph
 
@@ -77,7 +77,7 @@ def unknown_before(old: Batch, known: Mapping[str, Outcome], new: Batch, after: 
         for target in new.targets
         if target.key and after[target.key].word in ("failure", "dependency_failed")
     }
-    return _with_targets(
+    return narrow(
         old,
         [
             target
@@ -101,3 +101,16 @@ def compare(old: Batch, before: Mapping[str, Outcome], new: Batch, nodes: Iterab
         if (node.outcome.package, node.compiler) in asked and (not node.outcome.id or node.outcome.id in keys)
     ]
     return diff_nodes(was, now)
+
+
+def solvable(before: Iterable[Node], after: Iterable[Target]) -> Difference:
+    """What has a solution now or has none any more, as far as that is known without building: nothing else differs."""
+
+    def plain(package: str, outcome: Outcome | None, compiler: str) -> Node:
+        solved = not isinstance(outcome, NoSolution)
+        return Node(Success(package, "") if outcome is None or solved else outcome, compiler=compiler)
+
+    return diff_nodes(
+        [plain(node.outcome.package, node.outcome, node.compiler) for node in before],
+        [plain(target.package, target.refusal, target.compiler) for target in after],
+    )

@@ -18,7 +18,7 @@ from obuild.value import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from obuild.store.store import Store
 
@@ -52,9 +52,19 @@ class Usage:
 class _Item:
     """Something that can be deleted, once nothing is made from it."""
 
-    def __init__(self, kind: str, id: str, path: str, used: int, *, size: int, parents: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        kind: str,
+        id: str,
+        path: str,
+        used: int,
+        *,
+        size: int,
+        parents: Iterable[str] = (),
+        steps: Iterable[str] = (),
+    ) -> None:
         self.kind, self.id, self.path, self.used, self.size = kind, id, path, used, size
-        self.parents = tuple(parents)
+        self.parents, self.steps = tuple(parents), tuple(steps)
         self.children: list[_Item] = []
 
     def pruned(self) -> Pruned:
@@ -101,7 +111,8 @@ class _Inventory:
             used = os.stat(f"{layer.path}/layer.json").st_mtime_ns
         except (StoreError, OSError):
             return None  # deleted meanwhile, or damaged: that is for `fsck`
-        return _Item(kind, layer.id, layer.path, used, size=size, parents=meta["parents"])
+        steps = (*meta.get("steps", ()), meta.get("step", ""))  # what is kept of a package that failed
+        return _Item(kind, layer.id, layer.path, used, size=size, parents=meta["parents"], steps=steps)
 
     def _add(self, item: _Item | None) -> None:
         if item is None:
@@ -111,19 +122,45 @@ class _Inventory:
         for parent in self.parents(item):
             parent.children.append(item)
 
+    def of_packages(self) -> set[_Item]:
+        """Layers and failed trees of packages, their steps, and all that is made from them."""
+        made = [item for item in self.items if item.kind in ("layer", "failed")]
+        packages = [item for item in made if "/" in item.id]
+        steps = {name for item in packages for name in item.steps}
+        found, waiting = set[_Item](), [item for item in made if "/" in item.id or item.id in steps]
+        while waiting:
+            item = waiting.pop()
+            if item not in found:
+                found.add(item)
+                waiting += item.children
+        return found
+
     def parents(self, item: _Item) -> set[_Item]:
         """What an item was made from."""
         return {self.layers[name] for name in item.parents if name in self.layers}
 
 
 def prune(
-    store: Store, *, max_age: float | None, max_count: int | None, max_size: int | None, dry_run: bool
+    store: Store,
+    *,
+    max_age: float | None,
+    max_count: int | None,
+    max_size: int | None,
+    dry_run: bool,
+    keep: Collection[str] = (),
+    only_packages: bool = False,
 ) -> list[Pruned]:
     """See `Store.prune`."""
     store.clean_up()
     inventory = _Inventory(store)
-    kept = bases(store.path)
-    leaves = [item for item in inventory.items if not item.children and item.id not in kept]
+    based = bases(store.path)
+    candidates = inventory.of_packages() if only_packages else set(inventory.items)
+
+    def free(item: _Item) -> bool:
+        kept = item.children or item.id in based or os.path.relpath(item.path, store.path) in keep
+        return item in candidates and not kept
+
+    leaves = list(filter(free, inventory.items))
     count, size = len(inventory.layers), sum(item.size for item in inventory.items)
     oldest = 0 if max_age is None else time.time_ns() - int(max_age * 1e9)
     pruned = []
@@ -138,7 +175,7 @@ def prune(
         count, size = count - (item.kind == "layer"), size - item.size
         for parent in inventory.parents(item):
             parent.children.remove(item)
-            if not parent.children and parent.id not in kept:
+            if free(parent):
                 leaves.append(parent)
     return pruned
 

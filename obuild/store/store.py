@@ -13,7 +13,7 @@ from obuild.store.scratch import Scratch, Sweeper, clean_up, clean_up_containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from typing import Any
 
@@ -188,15 +188,20 @@ class Store:
         max_count: int | None = None,
         max_size: int | None = None,
         dry_run: bool = False,
+        keep: Collection[str] = (),
+        only_packages: bool = False,
     ) -> list[Pruned]:
         """Delete what was not used for the longest time until the bounds hold; what was (or would be) deleted.
 
         Bounds: seconds since the last use, a number of layers, bytes on disk. Layers go leaves first; what is in use
         by any process stays, and all that it is made from. Cache directories and failed trees go by age and size.
+        `keep` are places in the store ("debian-13-x86_64/01fc…", "failed/…") that stay, with all they are made from;
+        with `only_packages` all stays that is neither a package's nor made from one.
         """
         from obuild.store.prune import prune
 
-        return prune(self, max_age=max_age, max_count=max_count, max_size=max_size, dry_run=dry_run)
+        bounds = {"max_age": max_age, "max_count": max_count, "max_size": max_size}
+        return prune(self, **bounds, dry_run=dry_run, keep=keep, only_packages=only_packages)  # type: ignore[arg-type]
 
     def usage(self) -> Usage:
         """Bytes on disk by kind of thing, and how much room is left."""
