@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 from clinic import Clinic, install
-from conftest import needs, tree
+from conftest import needs, soon, tree
 from house import PROGRAM, House
 from machine_opam import MachineOpam
 from planning import EXAMPLES
@@ -237,3 +238,33 @@ def test_conflicts_are_told(clinic: Shop, target: Path) -> None:
     assert "note: home/opam/.opam/default/share/same is of one.1 and two.1" in done(
         clinic.install("one", "two", directory=target)
     )
+
+
+def test_killed_while_it_updates(clinic: Shop, target: Path) -> None:
+    many = "mkdir -p %{share}%/many; for i in `seq 4000`; do echo $i >%{share}%/many/$i; done"
+    clinic.write(base__1=install("base"), many__1=f'install: ["sh" "-c" "{many}"]')
+    done(clinic.install("base", directory=target))
+    assert clinic.check("many").returncode == 0
+    before = tree(target)
+    process = subprocess.Popen(clinic.words_of("many", directory=target), stdout=subprocess.DEVNULL)
+    draft = target.parent / ".switch.obuild-new"
+    assert soon(lambda: any(draft.glob("*")))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert draft.exists()
+    assert tree(target) == before
+    done(clinic.install("many", directory=target))
+    assert len(os.listdir(target / "share" / "many")) == 4000
+    assert os.listdir(target.parent) == ["switch"]
+
+
+def test_stopped_while_it_updates(clinic: Shop, target: Path) -> None:
+    clinic.write(base__1=install("base"), slow__1=install("slow", first="sleep 60"))
+    done(clinic.install("base", directory=target))
+    before = tree(target)
+    process = subprocess.Popen(clinic.words_of("slow", directory=target), stdout=subprocess.DEVNULL)
+    assert soon(lambda: len(clinic.runs()) == 2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130
+    assert tree(target) == before
+    assert os.listdir(target.parent) == ["switch"]

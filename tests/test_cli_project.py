@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 from clinic import Clinic, install
-from house import PROGRAM, House
+from conftest import alive, soon
+from house import PROGRAM, House, gone
+from terminal import Terminal
 
 
 class Workshop(Clinic):
@@ -40,10 +43,16 @@ class Workshop(Clinic):
         (self.project / "data").write_text(f"#!/bin/sh\necho {word}\n")
         (self.project / "data").chmod(0o755)
 
-    def run(self, command: str, *words: str | Path, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def line(self, command: str, *words: str | Path, directory: Path | None = None) -> list[str]:
         line = [PROGRAM, command, "--store", self.house.store, "--platform", self.key, "--repo", self.repo]
         line += ["--cache", self.house.folder / "cache", directory or self.project, *words]
-        return subprocess.run([str(word) for word in line], capture_output=True, text=True, timeout=120, stdin=-3)
+        return [str(word) for word in line]
+
+    def run(
+        self, command: str, *words: str | Path, directory: Path | None = None, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        line = self.line(command, *words, directory=directory)
+        return subprocess.run(line, capture_output=True, text=True, timeout=120, input=stdin)
 
 
 @pytest.fixture
@@ -136,9 +145,7 @@ def test_a_command_has_no_network_unless_asked(clinic: Workshop) -> None:
 
 
 def test_a_shell_without_a_command(clinic: Workshop) -> None:
-    line = [PROGRAM, "exec", "--store", clinic.house.store, "--platform", clinic.key, "--repo", clinic.repo]
-    line += ["--cache", clinic.house.folder / "cache", clinic.project]
-    done = subprocess.run([str(word) for word in line], input="ls; exit 3\n", capture_output=True, text=True)
+    done = clinic.run("exec", stdin="ls; exit 3\n")
     assert (done.returncode, done.stdout) == (3, "data\nlib\nmine.opam\n")
 
 
@@ -148,3 +155,29 @@ def test_a_dependency_that_fails(clinic: Workshop) -> None:
     assert done.returncode == 1
     assert done.stdout == ""
     assert "FAIL  base.1" in done.stderr
+
+
+def test_a_command_that_is_stopped(clinic: Workshop, mark: str) -> None:
+    assert clinic.run("exec", "--", "true").returncode == 0
+    process = subprocess.Popen(clinic.line("exec", "--", "sleep", mark), stderr=subprocess.PIPE)
+    assert soon(lambda: bool(inside(mark)))
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"cancelled by SIGTERM" in said
+    assert gone(mark)
+
+
+def inside(mark: str) -> list[str]:
+    """The processes that sleep, without the programs that started them."""
+    return [number for number in alive(mark) if Path("/proc", number, "cmdline").read_bytes().startswith(b"sleep\0")]
+
+
+def test_a_shell_on_a_terminal(clinic: Workshop) -> None:
+    assert clinic.run("exec", "--", "true").returncode == 0
+    terminal = Terminal(clinic.line("exec"))
+    terminal.until(b"/home/opam/src")
+    terminal.type(b"echo $TERM-$((6*7)); exit 4\n")
+    status, seen = terminal.end()
+    assert status == 4
+    assert b"xterm-256color-42" in seen
