@@ -104,6 +104,14 @@ def test_a_variable_stands_in_for_an_option() -> None:
     assert read(COMMAND, ["a"], {"OBUILD_FILE": ""}) is None
 
 
+def test_a_variable_has_several_values_of_an_option_that_may_be_given_again() -> None:
+    option = Option(("--repo",), "", many=True, variable="OBUILD_REPO")
+    command = Command(lambda **_: 0, "", (option,))
+    assert read(command, [], {"OBUILD_REPO": "one  two"}) == {"repo": ("one", "two")}
+    assert read(command, ["--repo", "x"], {"OBUILD_REPO": "one"}) == {"repo": ("x",)}
+    assert read(command, [], {}) == {"repo": ()}
+
+
 # The quick reader and click.
 
 
