@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
 from clinic import Clinic, install
-from house import PROGRAM, House
+from conftest import alive, soon
+from house import PROGRAM, House, gone
+from terminal import Terminal
 
 from obuild.platform.make import build_platform
 from obuild.platform.recipe import Recipe
@@ -376,3 +379,42 @@ def test_system_packages(house: House, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "tool\n" in done.stdout
     assert "apk add" not in done.stdout  # it is there
+
+
+def test_a_shell_on_a_terminal(clinic: Practice) -> None:
+    clinic.break_()
+    line = [PROGRAM, "replay", "bad", "--shell", "--store", clinic.house.store]
+    terminal = Terminal([str(word) for word in line])
+    terminal.until(b"bad.1 $")
+    terminal.type(b"echo $((6*7)) $TERM; cat one; exit 6\n")
+    status, seen = terminal.end()
+    assert status == 6
+    assert b"42 xterm-256color\r\none" in seen
+
+
+@pytest.mark.parametrize("house", [("copy", "")], indirect=True)
+def test_in_a_store_of_another_kind(clinic: Practice, tmp_path: Path) -> None:
+    clinic.break_("test ${OBUILD_JOBS} = 7", '"base"', base__1=install("base"))
+    before = clinic.steps()
+    assert clinic.replay("bad").returncode == 1
+    assert clinic.replay("bad", "--step", "1").returncode == 0
+    assert clinic.replay("bad", "--shell", "--", "cat", "one").stdout == "one\n"
+    assert clinic.steps() == before
+    parcel = exported(clinic, tmp_path)
+    assert clinic.replay(parcel, "--offline", store=f"overlay:{tmp_path}/second").returncode == 1
+    assert clinic.replay("bad", "-j", "7").returncode == 0
+    assert clinic.check("bad").returncode == 0
+    assert clinic.store.fsck() == []
+
+
+def test_stopped(clinic: Practice, mark: str) -> None:
+    clinic.break_(f"test $OBUILD_JOBS -lt 7 && exit 3; sleep {mark}")
+    line = [PROGRAM, "replay", "bad", "-j", "7", "--store", clinic.house.store]
+    process = subprocess.Popen([str(word) for word in line], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert soon(lambda: bool(alive(mark)))
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"cancelled by SIGTERM" in said
+    assert gone(mark)
+    assert "in step 2 of 4" in clinic.replay("bad").stderr
