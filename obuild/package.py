@@ -108,6 +108,7 @@ class _Package:
         self._store, self._builder = builder.store, builder
         self._spec, self._id, self._asked, self._draft = spec, id, meta, draft
         below = [op.source for op in spec.ops if isinstance(op, Copy) and isinstance(op.source, FromPackage)]
+        self._below = {source.id: source.package for source in below}
         draft.meta |= {
             "deps": [source.package for source in reversed(below)],
             "hashes": [source.id for source in reversed(below)],
@@ -149,7 +150,8 @@ class _Package:
         if not own:
             raise ObuildError("the spec of a package ends with its switch")
         opam: dict[str, Any] = next((facts for layer in own if (facts := layer.meta().get("opam"))), {})
-        self._draft.meta |= {"exit_status": 0, "base": base, "prefix": prefix, "opam": opam}
+        conflicts = self._conflicts(opam)
+        self._draft.meta |= {"exit_status": 0, "base": base, "prefix": prefix, "opam": opam, "conflicts": conflicts}
         self._draft.stand_on(before.parents)
         if stage.lock is not None:
             stage.lock.release()
@@ -158,6 +160,16 @@ class _Package:
             self._check(survey, prefix, own[0])
 
         self._draft.gather(own, before, self._skip(prefix), accept, [*own, before, *self._left_over(own)])
+
+    def _conflicts(self, opam: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The files that several packages have: those below it, or it and one that it has changed. Opam lets them."""
+        names = {f"{self._spec.base}/{key}": package for key, package in self._below.items()}
+        shared = self._store.conflicts(tuple(names))
+        found = [{"path": f"/{path}", "packages": [names[key] for key in keys]} for path, keys in shared.items()]
+        own = str(self._draft.meta.get("package", self._id))
+        return found + [
+            {"path": each["path"], "packages": [each["package"], own]} for each in opam.get("conflicts", ())
+        ]
 
     def _skip(self, prefix: str) -> Callable[[str], bool]:
         """Whether a path is no part of any package."""

@@ -48,8 +48,9 @@ class Board(Listener):
             mark = f"\x1b[{COLORS[outcome.word].decode()}m{mark}\x1b[0m"
         text = "" if outcome.cached else f"{outcome.seconds:6.1f} s"
         line = f"[{self._done:{digits}}/{self._total}] {mark}  {self._names[key]:{self._width}}  {text}"
-        if outcome.error:
-            line += f"  {printable(outcome.error)}"
+        said = outcome.error or getattr(outcome, "conflict", "")
+        if said:
+            line += f"  {printable(said)}"
         self.line(line.rstrip())
 
     def line(self, text: str) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from obuild.opam.filter import Contents, Lookup
     from obuild.opam.opamfile import OpamFile
 
-__all__ = ["command_lines", "decoded", "patch_command", "patches", "substs"]
+__all__ = ["applies_patches", "command_lines", "decoded", "patch_command", "patches", "substs"]
 
 
 def command_lines(file: OpamFile, lookup: Lookup, *, with_test: bool, with_doc: bool) -> tuple[str, ...]:
@@ -53,12 +53,21 @@ def substs(file: OpamFile) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(first), tuple([decoded(name) for name in names if name not in listed])
 
 
+_PATCH = "patch -p1 -i "
+_ALL = "status=0\n"
+
+
+def applies_patches(command: str) -> bool:
+    """Whether a command is one that `patch_command` gives."""
+    return command.removeprefix(_ALL).startswith(_PATCH)
+
+
 def patch_command(names: Sequence[str]) -> str:
     """The command that applies patches; all are tried, so that the log has everything that is wrong."""
-    lines = [f"patch -p1 -i {quote(name if not name.startswith('-') else './' + name)}" for name in names]
+    lines = [f"{_PATCH}{quote(name if not name.startswith('-') else './' + name)}" for name in names]
     if len(lines) == 1:
         return lines[0]
-    return "\n".join(["status=0", *[f"{line} || status=1" for line in lines], "exit $status"])
+    return _ALL + "\n".join([*[f"{line} || status=1" for line in lines], "exit $status"])
 
 
 def decoded(text: str) -> str:

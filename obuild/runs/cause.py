@@ -6,6 +6,7 @@ import os
 
 from obuild import spec as language
 from obuild.errors import FetchError, ObuildError
+from obuild.plan.command import applies_patches
 from obuild.runs.classify import Verdict, classify
 from obuild.spec import Copy, FromOpam, FromUrl, Run, Workdir
 from obuild.value import replace
@@ -39,7 +40,9 @@ def cause(failed: Layer, *, tests: Collection[str] = ()) -> Verdict:
     if isinstance(op, Run) and facts.get("failure") == "StepFailed" and OUTSIDE not in said:
         number = status if isinstance(status, int) else 1
         output = _output(failed.log, heading)
-        return classify(output, status=number, test=op.shell in tests, network=bool(op.network))
+        verdict = classify(output, status=number, test=op.shell in tests, network=bool(op.network))
+        plain = verdict.category == "build_failure" and applies_patches(op.shell)
+        return replace(verdict, category="patch_failure") if plain else verdict
     if facts.get("failure") == "LimitExceeded":
         return classify(_output(failed.log, heading), said=said)
     return _said(said, op)

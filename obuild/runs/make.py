@@ -113,7 +113,7 @@ class Maker:
         name, package = layer_id(job.build, job.plan), str(job.build.package)
         try:
             spec = compile(job.build, job.plan, self._recorded(key))
-            self._builder(share).build(
+            layer = self._builder(share).build(
                 spec,
                 Context(source="/var/empty"),
                 id=name,
@@ -122,7 +122,7 @@ class Maker:
                 reporter=_Steps(lambda text: self.said(key, text)),
                 cancel=cancel,
             )
-            return Success(package, key), False
+            return Success(package, key, conflict=_conflict(layer)), False
         except ObuildError as error:
             verdict = self._verdict(key, error)
             if verdict.category == DISK_FULL:
@@ -172,6 +172,15 @@ class Maker:
             return found
 
         return variables
+
+
+def _conflict(layer: Layer) -> str:
+    """What to say of the files that a package shares with others, or others below it with each other."""
+    found = layer.meta().get("conflicts") or ()
+    if not found:
+        return ""
+    more = f" and {len(found) - 1} more files" if len(found) > 1 else ""
+    return f'file conflict: "{found[0]["path"]}"{more} in {" and ".join(found[0]["packages"])}'
 
 
 def _nothing(_: str, __: str) -> None:

@@ -28,12 +28,16 @@ __all__ = [
 
 @value
 class Success:
-    """The package was built, or found built (`cached`), as the layer `id`."""
+    """The package was built, or found built (`cached`), as the layer `id`.
+
+    `conflict` tells of files that several packages have, which opam lets them; it is said when the package is built.
+    """
 
     package: str
     id: str
     cached: bool = False
     seconds: float = 0.0
+    conflict: str = ""
 
     word, mark, category, error = "success", "ok", "success", ""
 
@@ -101,7 +105,7 @@ def format_outcome(outcome: Outcome) -> dict[str, Any]:
         case Failure() | NoSolution():
             record |= {"category": outcome.category, "error": outcome.error}
         case Success():
-            pass
+            record |= {"conflict": outcome.conflict}
     record |= {"cached": outcome.cached, "seconds": round(outcome.seconds, 3)}
     return {key: item for key, item in record.items() if item or key in ("pkg", "hash", "status")}
 
@@ -116,7 +120,7 @@ def parse_outcome(record: Mapping[str, Any]) -> Outcome | None:
     category, error = _text(record, "category"), _text(record, "error")
     match record.get("status"):
         case "ok":
-            return Success(package, key, cached, seconds)
+            return Success(package, key, cached, seconds, _text(record, "conflict"))
         case "fail":
             return Failure(package, key, category or "build_failure", error, cached, seconds)
         case "cascade":

@@ -15,18 +15,25 @@ if TYPE_CHECKING:
 __all__ = ["Report", "format_dot", "format_json", "format_markdown", "format_package_list", "report_outcome"]
 
 
+_OPTIONAL = ("category", "error", "conflict", "layer", "log", "solution")
+
+
 @value
 class Report:
     """One package that was asked for: `status` is a word of `outcome`, or "solution" when nothing was built.
 
     `sha` is the commits of the repositories, one after the other; `layer` and `log` belong to the build that decided
     (the dependency's, where that failed); `solution` is Graphviz or what the solver said. `steps` are pairs of a
-    package and its log, in the order they were built.
+    package and its log, in the order they were built. day10 does not have the category of a failure (see
+    `classify`), the line that says why, and files that packages share.
     """
 
     name: str
     status: str
     sha: str = "unknown"
+    category: str | None = None
+    error: str | None = None
+    conflict: str | None = None
     layer: str | None = None
     log: str | None = None
     solution: str | None = None
@@ -45,13 +52,18 @@ def report_outcome(
     if outcome.word == "no_solution":
         return Report(outcome.package, outcome.word, sha, solution=outcome.error)
     layer = getattr(outcome, "failed_id", "") or outcome.id
-    return Report(outcome.package, outcome.word, sha, layer or None, log, solution, tuple(steps))
+    facts = {"conflict": getattr(outcome, "conflict", "") or None}
+    if outcome.word != "success":
+        facts |= {"category": outcome.category, "error": outcome.error or None}
+    return Report(
+        outcome.package, outcome.word, sha, layer=layer or None, log=log, solution=solution, steps=tuple(steps), **facts
+    )
 
 
 def format_json(report: Report) -> str:
-    """`{name, status, sha, layer?, log?, solution?}`."""
+    """`{name, status, sha, category?, error?, conflict?, layer?, log?, solution?}`."""
     record = {"name": report.name, "status": report.status, "sha": report.sha}
-    record |= {key: text for key in ("layer", "log", "solution") if (text := getattr(report, key)) is not None}
+    record |= {key: text for key in _OPTIONAL if (text := getattr(report, key)) is not None}
     return json.dumps(record) + "\n"
 
 
