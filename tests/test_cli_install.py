@@ -126,7 +126,7 @@ def test_files_that_hold_the_prefix(clinic: Shop, target: Path) -> None:
     assert "hint: these are texts, which --rewrite lets say the new prefix" in said
     layer = clinic.house.open().layer(f"{clinic.key}/{clinic.nodes()['fixed.1'].outcome.id}")
     known = json.loads(Path(layer.path, "relocations.json").read_text())
-    assert known == {"prefix": DEFAULT, "texts": ["bin/link", "share/a/text"], "programs": []}
+    assert known == {"format": 1, "prefix": DEFAULT, "texts": ["bin/link", "share/a/text"], "programs": []}
     assert relocations(layer, DEFAULT) == Relocations(("bin/link", "share/a/text"))
     done(clinic.install("fixed", "--rewrite", directory=target))
     assert (target / "bin" / "link").read_text() == f"{target}/x\n"

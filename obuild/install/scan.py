@@ -11,6 +11,7 @@ import os
 import stat
 
 from obuild import disk
+from obuild.install.debug import debug_parts
 from obuild.value import value
 
 TYPE_CHECKING = False
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Relocations", "obstacles", "relocations"]
 
 FILE = "relocations.json"
+FORMAT = 1
+"""Of the record; one more when other files are found than before."""
 
 OWN = ".opam-switch"
 """opam's own records in a switch: what they say of the prefix is written anew."""
@@ -78,14 +81,14 @@ def relocations(layer: Layer, prefix: str) -> Relocations:
     try:
         with open(path, "rb") as file:
             known = json.load(file)
-        if known["prefix"] == prefix:
+        if (known["format"], known["prefix"]) == (FORMAT, prefix):
             return Relocations(tuple(map(str, known["texts"])), tuple(map(str, known["programs"])))
     except (OSError, ValueError, KeyError, TypeError):
         pass
     holders = sorted(_holders(layer.fs + prefix, prefix.encode()))
     texts, programs = (tuple([path for path, text in holders if text is kind]) for kind in (True, False))
     try:
-        facts = {"prefix": prefix, "texts": texts, "programs": programs}
+        facts = {"format": FORMAT, "prefix": prefix, "texts": texts, "programs": programs}
         disk.write_atomic(path, json.dumps(facts).encode() + b"\n")
     except OSError:
         pass  # a store that may only be read
@@ -121,11 +124,15 @@ def _holds(path: str, prefix: bytes) -> bool:
 
 
 def _is_in(data: bytes | mmap.mmap, prefix: bytes) -> bool:
-    """Whether the prefix is there, other than in the name of a build directory."""
-    place = data.find(prefix)
+    """Whether the prefix is there, other than in the name of a build directory or in debug information."""
+    place, parts = data.find(prefix), None
     while place >= 0:
         after = place + len(prefix)
         if data[after : after + len(BUILD)] != BUILD:
-            return True
+            parts = debug_parts(data) if parts is None else parts
+            end = next((end for start, end in parts if start <= place < end), 0)
+            if not end:
+                return True
+            after = end
         place = data.find(prefix, after)
     return False
