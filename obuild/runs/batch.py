@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Thread
+
 from obuild.opam.version import version_key
 from obuild.runs.estimate import load_estimates, save_estimates
 from obuild.runs.execute import execute
@@ -10,7 +12,7 @@ from obuild.runs.progress import Meter, Progress
 from obuild.runs.record import Recorder, record_plan
 from obuild.runs.run_log import RunLog
 from obuild.runs.schedule import Schedule, longest_ways
-from obuild.runs.status import generate_status, load_status, save_status
+from obuild.runs.status import Rollup, generate_status, load_status, save_status
 from obuild.value import value
 
 TYPE_CHECKING = False
@@ -93,6 +95,10 @@ def run_batch(
         record_plan(log, batch, facts, hits)
         recorder.refused()
         meter.enter("building")
+        # What histories say is read while builds are waited for; afterwards only those that have changed are.
+        rollup = Rollup(root)
+        reading = Thread(target=rollup.refresh, daemon=True)
+        reading.start()
         outcomes: dict[str, Outcome] = {}
         for key in hits:
             outcomes[key] = Success(batch.graph.builds[key].package, key, cached=True)
@@ -105,7 +111,8 @@ def run_batch(
             meter.close()
         meter.enter("completed")
         summary = log.finish(targets=len(batch.targets))
-        status = generate_status(root, log.id, previous=load_status(root), expected=expected)
+        reading.join()
+        status = generate_status(root, log.id, previous=load_status(root), expected=expected, rollup=rollup)
         _attempt(lambda: save_status(root, status))
         return Result(batch, outcomes, log.nodes, log.path, summary)
     finally:

@@ -95,10 +95,17 @@ def format_entry(entry: Entry) -> dict[str, Any]:
 
 def parse_entry(record: Mapping[str, Any]) -> Entry | None:
     """The entry that an object is, or None when a required key is missing or no text."""
+    plain = {**record}
+    blessed = plain.pop("blessed", False) is True
+    try:
+        "".join(plain.values())  # the quickest way to see that all are texts, as nearly always
+        return Entry(**plain, blessed=blessed)
+    except TypeError:
+        pass
     texts = {name: item for name, item in record.items() if name in _TEXTS and type(item) is str}
     if not texts.keys() >= _REQUIRED:
         return None
-    return Entry(**texts, blessed=record.get("blessed") is True)
+    return Entry(**texts, blessed=blessed)
 
 
 def outcome_entry(

@@ -95,6 +95,11 @@ class Rollup:
             if entries:
                 yield name, entries
 
+    def refresh(self) -> None:
+        """Read what is not known yet."""
+        for _ in self.entries():
+            pass
+
     def _end(self, package: str) -> tuple[Entry, ...]:
         path = f"{self._folder}/{package}/{FILE}"
         try:
@@ -113,20 +118,20 @@ class Rollup:
 
 def _last_runs(records: Iterable[Mapping[str, Any]]) -> Iterator[Entry]:
     """Entries until two runs of every compiler in the newest run are passed."""
-    newest, count = "", 0
+    newest, count, last = "", 0, ("", "")
     runs: dict[str, set[str]] = {}
     for record in records:
         entry = parse_entry(record)
         if entry is None:
             continue
-        newest = newest or entry.run
-        seen = runs.get(entry.compiler)
-        if entry.run == newest and seen is None:
-            seen = runs.setdefault(entry.compiler, set())
-        if seen is not None:
-            seen.add(entry.run)
+        run, compiler = entry.run, entry.compiler
+        newest = newest or run
+        if (run, compiler) != last:
+            last = run, compiler
+            if run == newest or compiler in runs:
+                runs.setdefault(compiler, set()).add(run)
         count += 1
-        if count > _ENOUGH and entry.run != newest and all(len(seen) > 2 for seen in runs.values()):
+        if count > _ENOUGH and run != newest and all([len(seen) > 2 for seen in runs.values()]):
             return
         yield entry
 
