@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import threading
+from json.scanner import make_scanner
 from weakref import WeakValueDictionary
 
 from obuild.disk import same_file
@@ -29,7 +30,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLANK = b" \t\r\n"
 _EDGES = b"\0" + _BLANK
 
-_decode = json.JSONDecoder().scan_once  # what `raw_decode` calls: a status reads 100,000 lines
+_decode = make_scanner(json.JSONDecoder())  # what `raw_decode` calls: a status reads 100,000 lines
 
 _guard = threading.Lock()
 _locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()

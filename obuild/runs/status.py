@@ -131,7 +131,7 @@ def _last_runs(records: Iterable[Mapping[str, Any]]) -> Iterator[Entry]:
             if run == newest or compiler in runs:
                 runs.setdefault(compiler, set()).add(run)
         count += 1
-        if count > _ENOUGH and run != newest and all([len(seen) > 2 for seen in runs.values()]):
+        if count > _ENOUGH and run != newest and all(len(seen) > 2 for seen in runs.values()):
             return
         yield entry
 
