@@ -221,6 +221,29 @@ def test_what_a_killed_process_left_is_removed(clinic: Shop, target: Path) -> No
     assert os.listdir(target.parent) == ["switch"]
 
 
+def test_a_link_to_a_directory(clinic: Shop, target: Path) -> None:
+    clinic.write(base__1=install("base"))
+    target.parent.mkdir()
+    target.symlink_to(target.parent / "real")
+    done(clinic.install("base", directory=target))
+    done(clinic.install("base", directory=target))
+    assert target.is_symlink()
+    assert json.loads((target.parent / "real" / ".obuild.json").read_text())["asked"] == ["base"]
+
+
+def test_a_directory_that_another_process_changes_meanwhile(clinic: Shop, target: Path) -> None:
+    clinic.write(base__1=install("base"), slow__1=install("slow", first="sleep 3"))
+    line = clinic.words_of("slow", directory=target)
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert soon(lambda: len(clinic.runs()) == 1)
+    done(clinic.install("base", directory=target))
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f'"{target}" was changed by another process\nhint: try again\n' in said
+    done(clinic.install("slow", directory=target))
+    assert json.loads((target / ".obuild.json").read_text())["asked"] == ["base", "slow"]
+
+
 def test_what_does_not_go(clinic: Shop, target: Path) -> None:
     clinic.write(a__1=install("a", depends='"b" {= "1"}'), b__1=install("b"), b__2=install("b"))
     assert "no solution for a b.2" in done(clinic.install("a", "b.2", directory=target), 3)

@@ -18,12 +18,14 @@ from obuild.opam.solver import Request, Solution, parse_request
 from obuild.plan.record import package_layer
 from obuild.platform import open_platform
 from obuild.runs.merge import Target, merge
+from obuild.value import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from obuild.install import Installed
     from obuild.plan import Plan
     from obuild.runs.world import World
     from obuild.store import Layer
@@ -35,12 +37,21 @@ LEFT_OUT = "all all_versions since json md dot dry_run keep_going trust_failures
 """Options of a health check that are about nothing else."""
 
 
+@value
+class Aim:
+    """The directory, what it is for, and what is in it."""
+
+    target: str
+    asked: tuple[str, ...]
+    known: Installed | None
+
+
 def install_packages(*, packages: tuple[str, ...], prefix: str, rewrite: bool, **given: Any) -> int:
     """Solve, build what is not there, and put it all into the directory."""
     given = {option.name: unset(option) for option in OPTIONS} | given
     if len(given["compiler"]) > 1:
         raise UsageError("there can be only one compiler in a directory", hint="give --compiler once")
-    target = os.path.abspath(prefix)
+    target = os.path.realpath(prefix) if os.path.islink(prefix) else os.path.abspath(prefix)
     known = load_installed(target)
     check_target(target, known)
     asked = _asked(packages, known.asked if known else ())
@@ -60,7 +71,7 @@ def install_packages(*, packages: tuple[str, ...], prefix: str, rewrite: bool, *
     layers = {build.key: layer for build in plan.builds if (layer := package_layer(check.store, build, plan))}
     _check_movable(plan, layers, target, rewrite=rewrite)
     _note_host(platform.key)
-    _install(check, plan, layers, target, asked)
+    _install(check, plan, layers, Aim(target, asked, known))
     print(f"{counted(len(plan.builds), 'package')} in {target}; to use them: . {shlex.quote(target)}/env.sh")
     return 0
 
@@ -106,16 +117,17 @@ def _build(check: Check, plan: Plan) -> int:
     return check.finish(check.run(batch, maker))
 
 
-def _install(check: Check, plan: Plan, layers: Mapping[str, Layer], target: str, asked: Sequence[str]) -> None:
+def _install(check: Check, plan: Plan, layers: Mapping[str, Layer], aim: Aim) -> None:
     from obuild.cli.build import on_signals
 
     stack = [(str(build.package), layers[build.key]) for build in plan.builds]
+    names = {layer.id: package for package, layer in stack}
     holds = [check.store.hold(layer) for _, layer in stack]
     try:
-        for path, owners in check.store.conflicts([layer.id for _, layer in stack]).items():
-            names = {layer.id: package for package, layer in stack}
+        for path, owners in check.store.conflicts(list(names)).items():
             print(f"note: {path} is of {' and '.join([names[owner] for owner in owners])}", file=sys.stderr)
-        install(stack, plan.prefix, target, asked=asked, cancel=check.cancel or on_signals())
+        cancel = check.cancel or on_signals()
+        install(stack, plan.prefix, aim.target, asked=aim.asked, known=aim.known, cancel=cancel)
     finally:
         for hold in holds:
             hold.release()

@@ -300,7 +300,7 @@ def _open_editor(path: str) -> None:
 
 def _planning() -> Iterator[Option]:
     """The options that say how dependencies are built again."""
-    wanted = "repo cache platform var opam_version pin rules store patches archive_mirror offline".split()
+    wanted = "repo cache var opam_version pin rules store patches archive_mirror offline".split()
     yield from (option for option in PLANNING if option.name in wanted)
 
 
@@ -310,6 +310,7 @@ COMMANDS = {
         "Run the step again at which a package failed: PACKAGE, the beginning of a build-id, a log, an exported DIR.",
         (
             *_planning(),
+            Option(("--platform",), "Only failures on this platform.", metavar="PLATFORM"),
             Option(("--shell",), "Open a shell where the step would run, or run a command there.", None),
             Option(("--step",), "Another step; --list numbers them.", jobs, metavar="NUMBER"),
             Option(("--from-start",), "All steps of the package.", None),

@@ -85,17 +85,23 @@ def check_target(target: str, known: Installed | None) -> None:
 
 
 def install(
-    layers: Sequence[tuple[str, Layer]], prefix: str, target: str, asked: Sequence[str], cancel: Cancel
+    layers: Sequence[tuple[str, Layer]],
+    prefix: str,
+    target: str,
+    asked: Sequence[str],
+    known: Installed | None,
+    cancel: Cancel,
 ) -> None:
     """Put the layers, each with its `NAME.VERSION`, into the directory `target`, in the order of stacking.
 
-    `prefix` is where they were built; texts that hold it say the new place. `asked` is what the directory is for.
-    Everything belongs to the caller. The directory is as it was, or as it shall be, whatever happens. Raises
-    `ObuildError`, `Cancelled`.
+    `prefix` is where they were built; texts that hold it say the new place. `asked` is what the directory is for,
+    `known` what was found in it. Everything belongs to the caller. The directory is as it was, or as it shall be,
+    whatever happens. Raises `ObuildError`, `Cancelled`.
     """
-    target = os.path.abspath(target)
     try:
         with _beside(target) as root:
+            if load_installed(target) != known:
+                raise ObuildError(f'"{target}" was changed by another process', hint="try again", temporary=True)
             made = root + target
             os.makedirs(made)
             for _, layer in layers:
