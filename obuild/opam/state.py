@@ -6,6 +6,8 @@ it, in memory. A root of 2.2 opam 2.1 would refuse. Opam 2.0 reads it too, as it
 
 from __future__ import annotations
 
+from functools import cache
+
 from obuild.opam.format import WIDTHS, format_items
 from obuild.opam.package import parse_package
 from obuild.opam.syntax import field, parse
@@ -35,6 +37,7 @@ _PROBES = {
 }
 
 
+@cache
 def format_config(switch: str) -> str:
     """The text of the root's `config`: one switch, no repository, no sandbox, system packages left alone."""
     probes: list[Value] = []
@@ -51,11 +54,13 @@ def format_config(switch: str) -> str:
     )
 
 
+@cache
 def format_repositories() -> str:
     """The text of `repo/repos-config`, which opam wants to be there."""
     return _text(("opam-version", "2.0"))
 
 
+@cache
 def format_switch(switch: str, *, root: str, user: str, group: str) -> str:
     """The text of `.opam-switch/switch-config`."""
     variables = (("field", "user", user, 0), ("field", "group", group, 0))

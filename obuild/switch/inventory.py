@@ -40,6 +40,8 @@ class Scene:
     ) -> None:
         self.tree, self.user, self.ids = Tree(root, user), user, ids
         self._write, self._variables = write, variables
+        self._owner: tuple[str, str] | None = None
+        self._globals: Mapping[str, Contents] | None = None
 
     def __enter__(self) -> Scene:
         return self
@@ -53,6 +55,11 @@ class Scene:
 
     def globals(self) -> Mapping[str, Contents]:
         """Opam's global variables, from what the image says of itself where nobody gave them."""
+        if self._globals is None:
+            self._globals = self._read_globals()
+        return self._globals
+
+    def _read_globals(self) -> Mapping[str, Contents]:
         found: dict[str, Contents] = {}
         release = self.tree.read(b"/etc/os-release") or b""
         found.update(platform_of(release.decode("utf-8", "replace"), os.uname().machine).variables)
@@ -61,8 +68,10 @@ class Scene:
 
     def owner(self) -> tuple[str, str]:
         """The names in the image of the user and the group that own the switch; numbers where they have none."""
-        user, group = self.user
-        return self._named(b"/etc/passwd", user), self._named(b"/etc/group", group)
+        if self._owner is None:
+            user, group = self.user
+            self._owner = self._named(b"/etc/passwd", user), self._named(b"/etc/group", group)
+        return self._owner
 
     def _named(self, path: bytes, number: int) -> str:
         for line in (self.tree.read(path) or b"").split(b"\n"):
