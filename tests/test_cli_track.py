@@ -19,14 +19,17 @@ from conftest import soon
 from house import PROGRAM, House
 
 from obuild.disk import Lock
+from obuild.runs.outcome import NoSolution, Success
+from obuild.runs.run import Node
 from obuild.runs.status import load_status
+from obuild.runs.track import State, save_state
 
 
 class Tracked(Clinic):
     """A clinic whose repository is in git, and a profile of it."""
 
-    def __init__(self, house: House) -> None:
-        super().__init__(house)
+    def __init__(self, house: House, release: str = "ID=toy\\\\nVERSION_ID=1\\\\n") -> None:
+        super().__init__(house, release)
         self.profile = house.folder / "daily.toml"
 
     def describe(self, text: str = "", **keys: str) -> None:
@@ -296,3 +299,42 @@ def test_a_profile_that_is_none(tracked: Tracked) -> None:
     tracked.describe(compiler='["ocaml.5"]')
     tracked.track(status=2)
     assert 'unknown key "compiler"; did you mean "compilers"?\n  | compiler = ["ocaml.5"]\n' in tracked.errors
+
+
+def test_public_commits(house: House, recorded_repositories: Path, tmp_path: Path) -> None:
+    """Three weeks of opam-repository: one package of these lost its solution, some are newer, one is as it was."""
+    repo = f"{recorded_repositories}/opam-repository.git"
+    log = ["git", "-C", repo, "rev-list", "--first-parent", "HEAD"]
+    first = subprocess.run(log, capture_output=True, text=True, check=True).stdout.split()[-1]
+    clinic = Tracked(house, "ID=debian\\nVERSION_ID=13\\n")
+    names = ["oclock.0.4.0", "yocaml", "prometheus", "re"]
+    (tmp_path / "names").write_text("\n".join(names))
+    words = [
+        "--repo",
+        repo,
+        "--compiler",
+        "ocaml.5.4.1",
+        "--offline",
+        "--dry-run",
+        "--since",
+        first,
+        "--store",
+        house.store,
+    ]
+    line = [str(PROGRAM), "health-check", f"@{tmp_path}/names", "--platform", clinic.key, *words]
+    done = subprocess.run([*line, "--cache", str(tmp_path / "cache")], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "newly without solution (1):\n  oclock.0.4.0 (OCaml 5.4.1)\n    no_solution: " in done.stdout
+    assert "    oclock.0.4.0 needs ocaml < 5.0" in done.stdout
+    assert "  yocaml.3.0.1 (OCaml 5.4.1)\n" in done.stdout
+    assert "3 packages can differ" in done.stdout, "re is as it was"
+
+    packages = json.dumps(names)
+    clinic.describe(repositories=f'["{repo}"]', compilers='["ocaml.5.4.1"]', packages=packages)
+    was = [Node(Success("oclock.0.4.0", "0" * 64), compiler="5.4.1"), Node(NoSolution("re.1.14.0"), compiler="5.4.1")]
+    os.makedirs(clinic.root)
+    save_state(f"{clinic.root}/track-daily.json", State("run", (f"{repo}@{first[:12]}",), "", tuple(was)))
+    text = clinic.track("--dry-run")
+    assert "newly without solution (1):\n  oclock.0.4.0 (OCaml 5.4.1)\n" in text
+    assert text.startswith(f"daily on {clinic.key}: 4 of 4 can differ\n")
+    assert not clinic.runs()

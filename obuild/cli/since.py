@@ -5,6 +5,7 @@ from __future__ import annotations
 from obuild.cli.verdict import counted, difference_lines
 from obuild.errors import UsageError
 from obuild.opam.repo import Repository
+from obuild.runs.message import write_message
 from obuild.runs.outcome import Success
 from obuild.runs.run import Node
 from obuild.runs.since import compare, different, known_outcomes, solvable, unknown_before
@@ -30,7 +31,7 @@ def check_since(check: Check, commit: str) -> int:
         nodes = [
             Node(target.refusal or Success(target.package, ""), compiler=target.compiler) for target in old.targets
         ]
-        check.print_lines(difference_lines(solvable(nodes, new.targets), ""))
+        check.print_lines(write_message("", solvable(nodes, new.targets)).text.splitlines())
         return check.show_plan(new)
     maker = check.maker(old)
     known = known_outcomes(old, maker)

@@ -139,7 +139,7 @@ class _Track:
 
     def _foresee(self, state: State, *, again: bool) -> int:
         """Say what would be done, and what has a solution now or has none any more."""
-        from obuild.cli.verdict import difference_lines
+        from obuild.runs.message import write_message
         from obuild.runs.since import narrow, solvable
         from obuild.runs.track import due
 
@@ -147,7 +147,7 @@ class _Track:
         tried = due(state, batch.targets, again=again)
         print(f"{self._about}: {len(tried)} of {len(batch.targets)} can differ")
         if state.nodes:
-            self._check.print_lines(difference_lines(solvable(state.nodes, batch.targets), ""))
+            self._check.print_lines(write_message("", solvable(state.nodes, batch.targets)).text.splitlines())
         self._check.show_plan(narrow(batch, tried))
         return 0
 

@@ -5,7 +5,7 @@ Chats cut long messages off at their end, so that is where the least of it is.
 
 from __future__ import annotations
 
-from obuild.runs.outcome import DependencyFailed, Success
+from obuild.runs.outcome import DependencyFailed, NoSolution, Success
 from obuild.value import value
 
 TYPE_CHECKING = False
@@ -19,6 +19,9 @@ __all__ = ["Message", "is_worse", "write_message"]
 
 SHOWN = 20
 """Packages that are named of each kind."""
+
+LINES = 3
+"""Lines of a solver's explanation that are quoted."""
 
 
 @value
@@ -82,10 +85,12 @@ def _section(kind: str, items: Sequence[Moved]) -> Iterator[str]:
 
 def _reason(node: Node) -> Iterator[str]:
     outcome = node.outcome
-    line = _printable(outcome.error.strip().partition("\n")[0])
     if isinstance(outcome, Success):
         return
-    yield line if isinstance(outcome, DependencyFailed) else f"{outcome.category}: {line}"
+    lines = [_printable(line) for line in outcome.error.strip().split("\n")]
+    yield lines[0] if isinstance(outcome, DependencyFailed) else f"{outcome.category}: {lines[0]}"
+    if isinstance(outcome, NoSolution):  # the first line may only say what was asked for
+        yield from lines[1:LINES]
     if node.replay:
         yield f"again: {node.replay}"
 
