@@ -8,6 +8,7 @@ is in no record, and not seen.
 from __future__ import annotations
 
 import posixpath
+from functools import lru_cache
 
 from obuild.errors import ObuildError, OpamError
 from obuild.opam.changes import Change, digest, records
@@ -85,12 +86,18 @@ def _records(tree: Tree, prefix: bytes, packages: Iterable[Package]) -> Iterator
     for package in packages:
         place = prefix + f"/{_META}/install/{package.name}.changes".encode("latin-1")
         try:
-            found = list(records((tree.read(place) or b"").decode("latin-1")))
+            found = _parsed(tree.read(place) or b"")
         except (Unreadable, OpamError, WrongShape):
             raise ObuildError(f'"{shown(place)}" is not a record of changes') from None
         for kind, path, was in found:
             if not path.startswith(_META + "/"):
                 yield package, kind, path, was
+
+
+@lru_cache(maxsize=1024)
+def _parsed(data: bytes) -> tuple[tuple[str, str, str], ...]:
+    """The records of a file; those of a dependency are wanted for each package that is built upon it."""
+    return tuple(records(data.decode("latin-1")))
 
 
 def owners(tree: Tree, prefix: bytes, packages: Iterable[Package]) -> dict[str, Package]:
