@@ -16,7 +16,8 @@ from obuild.platform.recipe import Recipe
 from obuild.runs.run import Node, Run, list_runs
 
 SETUP = (
-    "for name in uname getconf patch; do ln -s busybox /bin/$name; done; mkdir -p /home/opam; chown 1000:1000 /home/opam; "
+    "for name in uname getconf patch; do ln -s busybox /bin/$name; done; "
+    "mkdir -p /home/opam; chown 1000:1000 /home/opam; "
 )
 
 
