@@ -95,14 +95,10 @@ def run_batch(
         record_plan(log, batch, facts, hits)
         recorder.refused()
         meter.enter("building")
-        # What histories say is read while builds are waited for; afterwards only those that have changed are.
         rollup = Rollup(root)
         reading = Thread(target=rollup.refresh, daemon=True)
-        reading.start()
-        outcomes: dict[str, Outcome] = {}
-        for key in hits:
-            outcomes[key] = Success(batch.graph.builds[key].package, key, cached=True)
-            recorder.found(key, outcomes[key])
+        reading.start()  # while builds are waited for; afterwards only the histories that have changed are read
+        outcomes = _found(batch, hits, recorder)
         try:
             outcomes |= execute(schedule, maker, machine, listener=recorder, cancel=cancel)
         finally:
@@ -117,6 +113,15 @@ def run_batch(
         return Result(batch, outcomes, log.nodes, log.path, summary)
     finally:
         log.close()
+
+
+def _found(batch: Batch, hits: Collection[str], recorder: Recorder) -> dict[str, Outcome]:
+    """Record what is there already."""
+    outcomes: dict[str, Outcome] = {}
+    for key in hits:
+        outcomes[key] = Success(batch.graph.builds[key].package, key, cached=True)
+        recorder.found(key, outcomes[key])
+    return outcomes
 
 
 def _progress(id: str, batch: Batch) -> Progress:
