@@ -59,6 +59,10 @@ class Listener:
         """A build has ended, or can not be built because of another one that just did."""
 
 
+PATIENCE = 0.2
+"""Seconds after which the main thread looks up from waiting, which a signal just before it began does not end."""
+
+
 def execute(
     schedule: Schedule, work: Work, machine: Machine, *, listener: Listener | None = None, cancel: Cancel | None = None
 ) -> dict[str, Outcome]:
@@ -73,7 +77,8 @@ def execute(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        while thread.is_alive():
+            thread.join(PATIENCE)
     if team.error is not None:
         raise team.error
     return team.outcomes
