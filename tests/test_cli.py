@@ -128,9 +128,12 @@ def test_a_failing_step_says_where_its_log_is_and_how_to_look_inside(house: Hous
 
 
 def test_the_last_lines_are_shown_again_when_others_came_after_them(house: House, gate: Gate) -> None:
-    text = stage(gate.run("echo main", "echo more"), builds=f"(build n {stage(sh('echo oh no; exit 3'))})")
-    process = house.start(text, "-j2")
+    other = Gate()
+    nested = stage(other.run("true", "echo oh no; exit 3"))
+    process = house.start(stage(gate.run("echo main", "echo more"), builds=f"(build n {nested})"), "-j2")
     gate.wait()
+    other.wait()
+    other.close()
     out, err = process.communicate(timeout=60)
     assert b"\nmain\n" in out
     assert err.startswith(b"oh no\nobuild: ")
