@@ -160,6 +160,15 @@ class _Package:
             self._check(survey, prefix, own[0])
 
         self._draft.gather(own, before, self._skip(prefix), accept, [*own, before, *self._left_over(own)])
+        self._look_for(prefix)
+
+    def _look_for(self, prefix: str) -> None:
+        """Write down which files hold the prefix: whether what the package says of being moved is so."""
+        from obuild.switch.prefix import RELOCATIONS, find_relocations, format_relocations
+
+        found = find_relocations(self._draft.root + prefix, prefix)
+        self._draft.files[RELOCATIONS] = format_relocations(found, prefix)
+        self._draft.meta |= {"relocations": found.summary, "relocatable_verified": not found.files}
 
     def _conflicts(self, opam: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The files that several packages have: those below it, or it and one that it has changed. Opam lets them."""

@@ -17,7 +17,8 @@ from machine_opam import MachineOpam
 from planning import EXAMPLES
 
 from obuild.disk import Lock
-from obuild.install.scan import Relocations, relocations
+from obuild.install.scan import relocations
+from obuild.switch.prefix import Relocations
 
 DEFAULT = "/home/opam/.opam/default"
 
@@ -33,6 +34,11 @@ class Shop(Clinic):
     def install(self, *words: str | Path, directory: Path) -> subprocess.CompletedProcess[str]:
         line = self.words_of(*words, directory=directory)
         return subprocess.run(line, capture_output=True, text=True, timeout=120)
+
+    def layer(self, package: str, *facts: str) -> list[object]:
+        """What `layer.json` says of a package of the last run."""
+        meta = self.house.open().layer(f"{self.key}/{self.nodes()[package].outcome.id}").meta()
+        return [meta[fact] for fact in facts]
 
 
 @pytest.fixture
@@ -133,6 +139,21 @@ def test_files_that_hold_the_prefix(clinic: Shop, target: Path) -> None:
     assert os.readlink(target / "bin" / "link") == f"{target}/share/a/text"
     assert relocations(layer, "/home/opam/nowhere") == Relocations()
     assert clinic.house.open().fsck() == []
+
+
+def test_a_compiler_that_can_not_be_moved_though_the_rules_say_so(clinic: Shop, target: Path) -> None:
+    fixed = 'install: ["sh" "-c" "mkdir -p %{bin}%; echo %{prefix}%/lib/ocaml >%{bin}%/ocamlc"]\n'
+    clinic.write(**{"ocaml-base-compiler__5.5.0": fixed, "ocaml-base-compiler__5.4.0": fixed})
+    clinic.write(user__1=install("user", depends='"ocaml-base-compiler"'))
+    said = done(clinic.install("user", directory=target), 1)
+    assert 'files of "ocaml-base-compiler.5.5.0" hold the prefix that it was built at: bin/ocamlc\n' in said
+    facts = ("relocatable", "relocatable_why", "relocatable_verified")
+    why = "its compiler is OCaml 5.5.0 or later"
+    assert clinic.layer("ocaml-base-compiler.5.5.0", *facts) == [True, why, False]
+    assert clinic.layer("user.1", *facts) == [True, why, True]
+    said = done(clinic.install("user", "ocaml-base-compiler.5.4.0", directory=target), 1)
+    assert '"ocaml-base-compiler.5.4.0" is a compiler that can not be moved' in said
+    assert not target.exists()
 
 
 def test_programs_that_hold_the_prefix(clinic: Shop, target: Path) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from conftest import needs
 
-from obuild.install.debug import debug_parts
-from obuild.install.scan import Relocations, relocations
+from obuild.install.scan import relocations
 from obuild.store import Layer
+from obuild.switch import prefix as module
+from obuild.switch.debug import debug_parts
+from obuild.switch.prefix import Relocations, find_relocations
 
 
 @pytest.fixture
@@ -54,6 +56,29 @@ def test_what_is_recorded_is_not_looked_for_again(prefix: Path) -> None:
     assert relocations(layer, str(prefix)).texts == ("recorded",)
     record.write_text("{")
     assert relocations(layer, str(prefix)).texts == ("text",)
+
+
+@pytest.mark.parametrize("before", range(0, 40, 3))
+def test_a_prefix_across_two_pieces(prefix: Path, monkeypatch: pytest.MonkeyPatch, before: int) -> None:
+    monkeypatch.setattr(module, "PIECE", len(bytes(prefix)) + 7)
+    here, other = bytes(prefix), bytes(prefix)[:-1]
+    first = b"x" * before
+    assert found(prefix, yes=first + here + b"y" * 50, end=first + here, no=first + other) == Relocations(
+        ("end", "yes")
+    )
+
+
+def test_opams_own_files_and_what_is_outside_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").write_text("/p")
+    for folder in (".opam-switch/config", "lib/.opam-switch"):
+        (tmp_path / "top" / folder).mkdir(parents=True)
+        (tmp_path / "top" / folder / "a").write_text("/p")
+    (tmp_path / "top" / "folder").symlink_to("../outside")
+    (tmp_path / "top" / "file").symlink_to("../outside/file")
+    (tmp_path / "top" / "link").symlink_to("/p/x")
+    assert find_relocations(str(tmp_path / "top"), "/p").files == ("lib/.opam-switch/a", "link")
+    assert find_relocations(str(tmp_path / "none"), "/p") == Relocations()
 
 
 @needs("cc", "ar", "objcopy")

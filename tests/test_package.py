@@ -22,6 +22,7 @@ from obuild.cancel import Cancel
 from obuild.errors import Cancelled, FetchError, ObuildError, StepFailed, StoreError, UsageError
 from obuild.package import request
 from obuild.store import Layer
+from obuild.switch.prefix import Relocations, parse_relocations
 
 KEY = "tiny-1-x86_64"
 HOME = "/home/opam"
@@ -142,6 +143,21 @@ def test_a_package(works: Works) -> None:
     assert "opam:644" in joined
     assert works.steps() == 0
     assert log.steps[-1] == ("package", False, 0)
+
+
+def test_files_that_hold_the_prefix_are_written_down(works: Works) -> None:
+    layer = works.build(
+        "a", install("mkdir -p $P/bin $P/lib; echo $P >$P/lib/text; ln -s $P/lib $P/bin/link; echo >$P/x")
+    )
+    meta = layer.meta()
+    assert meta["relocations"] == {"texts": 2, "programs": 0, "first": ["bin/link", "lib/text"]}
+    assert not meta["relocatable_verified"]
+    recorded = Path(layer.path, "relocations.json").read_bytes()
+    assert parse_relocations(recorded, PREFIX) == Relocations(("bin/link", "lib/text"))
+    other = works.build("b", install("mkdir -p $P/lib; echo $P >$P/lib/text"), below=("a",))
+    assert other.meta()["relocations"]["texts"] == 0  # the file is as it was
+    plain = works.build("c", install("mkdir -p $P/lib; echo >$P/lib/c"), relocatable=True)
+    assert [plain.meta()[name] for name in ("relocatable", "relocatable_verified")] == [True, True]
 
 
 def test_a_second_time_it_is_there(works: Works) -> None:

@@ -1,7 +1,6 @@
 """Layers of packages put into a directory of the host, which is then a switch like any other.
 
-scan      which files of a layer hold the prefix that it was built at
-debug     what in object files is only for debuggers
+scan      what is in the way of moving packages
 prefix    the directory: made beside, put in its place at once, updated later
 """
 
