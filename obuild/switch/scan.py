@@ -7,8 +7,8 @@ is in no record, and not seen.
 
 from __future__ import annotations
 
+import os
 import posixpath
-from functools import lru_cache
 
 from obuild.errors import ObuildError, OpamError
 from obuild.opam.changes import Change, digest, records
@@ -83,21 +83,40 @@ def _copied(was: str, now: str) -> bool:
 
 def _records(tree: Tree, prefix: bytes, packages: Iterable[Package]) -> Iterator[tuple[Package, str, str, str]]:
     """Every record of every package but those of opam's own files: the package, the kind, the path, the digest."""
-    for package in packages:
-        place = prefix + f"/{_META}/install/{package.name}.changes".encode("latin-1")
-        try:
-            found = _parsed(tree.read(place) or b"")
-        except (Unreadable, OpamError, WrongShape):
-            raise ObuildError(f'"{shown(place)}" is not a record of changes') from None
-        for kind, path, was in found:
-            if not path.startswith(_META + "/"):
-                yield package, kind, path, was
+    place = prefix + f"/{_META}/install".encode()
+    folder = tree.directory(place)
+    try:
+        for package in packages:
+            for record in _read(tree, folder, place, f"{package.name}.changes".encode("latin-1")):
+                yield package, *record
+    finally:
+        os.close(folder)
 
 
-@lru_cache(maxsize=1024)
-def _parsed(data: bytes) -> tuple[tuple[str, str, str], ...]:
-    """The records of a file; those of a dependency are wanted for each package that is built upon it."""
-    return tuple(records(data.decode("latin-1")))
+_read_once: dict[tuple[bytes, int, int, int], tuple[tuple[str, str, str], ...]] = {}
+"""The records of files by name, inode, time of change and size: a dependency's are wanted for all built upon it."""
+_MOST_READ = 10_000
+
+
+def _read(tree: Tree, folder: int, place: bytes, name: bytes) -> tuple[tuple[str, str, str], ...]:
+    try:
+        info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return ()
+    mark = name, info.st_ino, info.st_ctime_ns, info.st_size
+    if mark not in _read_once:
+        if len(_read_once) == _MOST_READ:
+            _read_once.clear()
+        _read_once[mark] = _parsed(tree.read(place + b"/" + name) or b"", place + b"/" + name)
+    return _read_once[mark]
+
+
+def _parsed(data: bytes, place: bytes) -> tuple[tuple[str, str, str], ...]:
+    try:
+        found = list(records(data.decode("latin-1")))
+    except (Unreadable, OpamError, WrongShape):
+        raise ObuildError(f'"{shown(place)}" is not a record of changes') from None
+    return tuple([record for record in found if not record[1].startswith(_META + "/")])
 
 
 def owners(tree: Tree, prefix: bytes, packages: Iterable[Package]) -> dict[str, Package]:
