@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tarfile
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +12,6 @@ import pytest
 from clinic import Clinic, install
 from conftest import soon
 from house import House
-
-from obuild import kernel
 
 PATCH = "--- a/code\n+++ b/code\n@@ -1 +1 @@\n-{}\n+new\n"
 
@@ -153,40 +148,3 @@ def _alive(mark: str) -> list[str]:
     from conftest import alive
 
     return alive(mark)
-
-
-@pytest.fixture
-def small(house: House) -> Iterator[House]:
-    """A house whose store is on a file system of 12 MB."""
-    kernel.private_mounts()
-    path = house.folder / "small"
-    path.mkdir()
-    kernel.mount_tmpfs(str(path), size=12 << 20)
-    house.store = f"overlay:{path}/store"
-    yield house
-    assert soon(lambda: not house.residue())
-    kernel.unmount(str(path), detach=True)
-
-
-def test_a_full_disk(small: House, tmp_path: Path) -> None:
-    clinic = Clinic(small)
-    root = small.store.partition(":")[2]
-    words = ("--runs", tmp_path / "runs")
-    big = "mkdir -p %{share}% && dd if=/dev/zero of=%{share}%/big bs=1M count=20"
-    clinic.write(base__1=install("base"), big__1=install("big", depends='"base"', first=big))
-    done = clinic.check("big", *words)
-    assert done.returncode == 4
-    assert "no space left on the disk" in done.stderr
-    assert small.open().fsck() == []
-    filler = f"{root}/filler"
-    with open(filler, "wb", buffering=0) as file, suppress(OSError):
-        while file.write(bytes(4096)):
-            pass
-    done = clinic.check("big", *words)
-    assert done.returncode in (1, 4)
-    assert "Traceback" not in done.stderr
-    os.unlink(filler)
-    clinic.write(big__1=install("big", depends='"base"'))
-    done = clinic.check("big", *words)
-    assert done.returncode == 0, done.stderr
-    assert "1 layer built" in done.stdout, "the dependency is kept"

@@ -87,8 +87,13 @@ def test_hits_are_recorded_and_not_built(tmp_path: Path) -> None:
 
 
 def test_the_machine_s_trouble_leaves_an_interrupted_run(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no room"):
-        run(tmp_path, batch(), end="left.1")
+    made = batch()
+    result = run(tmp_path, made, end="left.1")
+    assert isinstance(result.error, StoreError)
+    ends = {target.package: result.outcome(target) for target in made.targets}
+    assert ends["top.1"] is None, "it was not tried"
+    assert ends["stuck.1"] == NoSolution("stuck.1", "needs more")
+    assert result.summary.targets_requested == 3
     record = list_runs(str(tmp_path))[-1]
     assert record.state == "interrupted"
     assert "base.1" in {node.outcome.package for node in record.nodes()}

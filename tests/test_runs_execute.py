@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from obuild.cancel import Cancel
 from obuild.errors import Cancelled, StoreError
-from obuild.runs.execute import Listener, Machine, Share, execute
+from obuild.runs.execute import Halt, Listener, Machine, Share, execute
 from obuild.runs.graph import Build, Graph
 from obuild.runs.outcome import DependencyFailed, Failure, Outcome, Success
 from obuild.runs.schedule import Schedule
@@ -133,6 +133,16 @@ def test_what_only_the_machine_is_to_blame_for_ends_the_whole_run() -> None:
 
     with pytest.raises(StoreError, match="no space left"):
         execute(Schedule(graph(full="", other="", after="other")), work, Machine(workers=2))
+
+
+def test_who_ends_the_whole_run_has_an_outcome_all_the_same() -> None:
+    def work(key: str, share: Share, token: Cancel) -> Outcome:
+        raise Halt("no space left", Failure("full.1", key, "disk_full"))
+
+    recorder = Recorder()
+    with pytest.raises(Halt, match="no space left"):
+        execute(Schedule(graph(full="", other="", after="full")), work, Machine(), listener=recorder)
+    assert recorder.events == ["+full", "fail full", "cascade after"]
 
 
 def test_a_build_alone_has_all_cores_and_many_share_them() -> None:

@@ -18,7 +18,7 @@ from obuild.opam.repo import open_repositories
 from obuild.opam.solver import parse_request
 from obuild.platform import open_platform
 from obuild.runs.batch import find_hits
-from obuild.runs.execute import Share
+from obuild.runs.execute import Halt, Share
 from obuild.runs.make import Maker
 from obuild.runs.merge import merge
 from obuild.runs.outcome import Failure, Success
@@ -132,3 +132,18 @@ def test_a_full_disk_ends_the_check_and_says_so(small: Clinic) -> None:
     with pytest.raises(StoreError, match="no space left on the disk"):
         make(key, Share(), Cancel())
     assert make(good, Share(), Cancel()).word == "success", "and there is room again"
+
+
+def test_who_finds_a_small_file_system_full_ends_nothing(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("obuild.retry.FIRST_WAIT", 0.01)
+    clinic.write(shm__1='build: ["sh" "-c" "dd if=/dev/zero of=/dev/shm/big bs=1M count=90"]')
+    make, (key,) = maker(clinic, "shm")
+    outcome = make(key, Share(), Cancel())
+    assert (outcome.category, outcome.error) == (
+        "disk_full",
+        "dd: error writing '/dev/shm/big': No space left on device",
+    )
+    monkeypatch.setattr("obuild.runs.make.ROOM", 1 << 60)
+    with pytest.raises(Halt, match="no space left on the disk") as caught:
+        make(key, Share(), Cancel())
+    assert caught.value.outcome.error == outcome.error

@@ -272,10 +272,17 @@ class Check:
         )
 
     def finish(self, result: Result) -> int:
-        """Write the outputs, say what the check came to, and return its exit status."""
-        self.write(result.batch, result.outcomes, self.maker(result.batch))
+        """Write the outputs, say what the check came to, and return its exit status. Raises what has ended it early."""
+        try:
+            self.write(result.batch, result.outcomes, self.maker(result.batch))
+        except UsageError as error:
+            if not result.error:
+                raise
+            print(f"obuild: {error}", file=sys.stderr)  # of the two it is the lesser
         if self.given["progress"] != "json":
             self.print_lines(summary_lines(result))
+        if result.error:
+            raise result.error
         return self.status(result.batch, result.outcomes)
 
     def write(self, batch: Batch, outcomes: Mapping[str, Outcome], maker: Maker) -> None:

@@ -36,12 +36,14 @@ def check_since(check: Check, commit: str) -> int:
     maker = check.maker(old)
     known = known_outcomes(old, maker)
     result = check.run(new)
+    if result.error:
+        return check.finish(result)
+    check.write(new, result.outcomes, check.maker(new))
     more = unknown_before(old, known, new, result.outcomes)
     if more.targets:
         print(f"{counted(len(more.targets), 'package')} fails now and nothing is known of before: built as it was")
         known |= check.build(more)
     found = compare(old, known, new, result.nodes)
-    check.write(new, result.outcomes, check.maker(new))
     check.print_lines(difference_lines(found, result.path))
     if not found and not found.still_failing:
         print("nothing is different")

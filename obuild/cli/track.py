@@ -176,7 +176,10 @@ class _Track:
     def _build(self, due: Batch, whole: Batch) -> Result:
         expected = {target.package for target in whole.targets}
         expected.update(build.package for build in whole.graph.builds.values())
-        return self._check.run(due, expected=expected)
+        result = self._check.run(due, expected=expected)
+        if result.error:
+            raise result.error  # what is remembered stays: the next time it goes on with what is built
+        return result
 
     def _message(self, state: State, step: Step, result: Result | None) -> Message:
         from obuild.runs.message import write_message

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["counted", "difference_lines", "summary_lines"]
 
+_NOT_TRIED = DependencyFailed("", "", "")
+"""What a target counts as that the end of a batch has left over."""
+
 SHOWN = 30
 """Failures that are shown at most, those that block most packages; `obuild failures` has all of them."""
 
@@ -48,8 +51,8 @@ def summary_lines(result: Result) -> Iterator[str]:
     yield _totals(result, outcomes)
 
 
-def _totals(result: Result, outcomes: Sequence[tuple[Target, Outcome]]) -> str:
-    kinds = [type(outcome) for _, outcome in outcomes]
+def _totals(result: Result, outcomes: Sequence[tuple[Target, Outcome | None]]) -> str:
+    kinds = [type(outcome or _NOT_TRIED) for _, outcome in outcomes]
     found = sum(isinstance(outcome, Success) and outcome.cached for _, outcome in outcomes)
     parts = [f"{kinds.count(Success)} ok" + (f" ({found} found)" if found else "")]
     words = ((Failure, "failed"), (DependencyFailed, "not tried"), (NoSolution, "without solution"))

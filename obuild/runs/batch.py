@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from threading import Thread
 
+from obuild.errors import SandboxError, StoreError
 from obuild.opam.version import version_key
 from obuild.runs.estimate import load_estimates, save_estimates
 from obuild.runs.execute import execute
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from obuild.cancel import Cancel
+    from obuild.errors import ObuildError
     from obuild.runs.execute import Listener, Machine
     from obuild.runs.make import Maker
     from obuild.runs.merge import Batch, Target
@@ -32,17 +34,21 @@ __all__ = ["Result", "find_hits", "run_batch"]
 
 @value
 class Result:
-    """What a batch came to: `outcomes` by key, `nodes` as they were recorded, the run's directory and its summary."""
+    """What a batch came to: `outcomes` by key, `nodes` as they were recorded, the run's directory and its summary.
+
+    `error` is what ended it too early: what was not tried has no outcome then, and the run reads as interrupted.
+    """
 
     batch: Batch
     outcomes: Mapping[str, Outcome]
     nodes: tuple[Node, ...]
     path: str
     summary: Summary
+    error: ObuildError | None = None
 
-    def outcome(self, target: Target) -> Outcome:
-        """What became of a target."""
-        return target.refusal or self.outcomes[target.key]
+    def outcome(self, target: Target) -> Outcome | None:
+        """What became of a target; None when it was not tried."""
+        return target.refusal or self.outcomes.get(target.key)
 
 
 def find_hits(batch: Batch, maker: Maker, progress: Callable[[int, int], None] | None = None) -> frozenset[str]:
@@ -74,8 +80,8 @@ def run_batch(
 
     `hits` are as `find_hits` says; `facts` go into the run's `plan.json`; `replay` gives the command that does a build
     again; `expected` are all packages there are, for the status, when the batch is meant to be of all of them. `watch`
-    makes the listener that shows what happens. Raises `Cancelled`, and what is no package's fault: the run is then an
-    interrupted one, and what is built stays.
+    makes the listener that shows what happens. What is no package's fault ends it: see `Result`. Raises `Cancelled`:
+    the run is then an interrupted one too, and what is built stays.
     """
     estimates = load_estimates(root)
     ways = longest_ways(batch.graph, lambda key: estimates(batch.graph.builds[key].package))
@@ -101,6 +107,9 @@ def run_batch(
         outcomes = _found(batch, hits, recorder)
         try:
             outcomes |= execute(schedule, maker, machine, listener=recorder, cancel=cancel)
+        except (StoreError, SandboxError) as error:
+            ended = {node.outcome.id: node.outcome for node in log.nodes if node.kind == "build"}
+            return Result(batch, ended, log.nodes, log.path, log.summary(targets=len(batch.targets)), error)
         finally:
             estimates.learn([node.outcome for node in log.nodes])
             _attempt(lambda: save_estimates(root, estimates))

@@ -62,6 +62,7 @@ RULES = (
     ("timeout", "time limit: ", r"time limit: "),
     ("log_limit", "log limit: ", r"log limit: "),
     ("disk_full", "No space left on device", ""),
+    ("disk_full", "no space left on the disk of ", ""),
     ("disk_full", "Disk quota exceeded", ""),
     ("transient_failure", "Connection timed out", ""),
     ("transient_failure", "Temporary failure", r".*Temporary failure (?:in name resolution|resolving)"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 
 from obuild.cancel import Cancel
-from obuild.errors import Cancelled
+from obuild.errors import Cancelled, StoreError
 from obuild.runs.outcome import DependencyFailed
 from obuild.value import value
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Work: TypeAlias = Callable[[str, "Share", Cancel], Outcome]
 
-__all__ = ["Listener", "Machine", "Share", "execute"]
+__all__ = ["Halt", "Listener", "Machine", "Share", "execute"]
 
 
 @value
@@ -49,6 +49,14 @@ class Machine:
         return Share(-(-self.cores // parts), memory)
 
 
+class Halt(StoreError):
+    """Raised by `work`: no other build can be done either; `outcome` is what came of the one that found out."""
+
+    def __init__(self, message: str, outcome: Outcome, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.outcome = outcome
+
+
 class Listener:
     """Hears what happens to builds, from any thread but never from two at once. This one does nothing."""
 
@@ -69,7 +77,7 @@ def execute(
     """Build what the schedule has; the outcomes of all that was tried or given up, in the order they ended.
 
     Raises `Cancelled` when `cancel` is set, and the first exception that `work` raises: both only after all running
-    builds have ended, which are cancelled first.
+    builds have ended, which are cancelled first. What has ended until then, the listener has heard.
     """
     team = _Team(schedule, work, machine, listener or Listener(), (Cancel() if cancel is None else cancel).child())
     count = max(1, min(machine.workers, schedule.left))
@@ -110,6 +118,8 @@ class _Team:
             except BaseException as error:  # noqa: BLE001 (it is raised where `execute` was called)
                 with self._changed:
                     self._give_up(error)
+                    if isinstance(error, Halt):
+                        self._end(key, error.outcome)
                 return
 
     def _next(self) -> tuple[str, Share] | None:

@@ -1,11 +1,13 @@
 """Making one package of a batch: a hit in the store, or its spec compiled and built, and what came of that.
 
 A failure is the package's: its log is read for why. What the machine alone is to blame for (a full disk, no right to
-make containers) is raised and ends the batch, because every other build would meet it too.
+make containers) is raised and ends the batch, because every other build would meet it too. A build that finds the disk
+full has an outcome nevertheless, so that it is known which one it was.
 """
 
 from __future__ import annotations
 
+import os
 import time
 
 from obuild.build import Builder, Context
@@ -17,6 +19,7 @@ from obuild.plan.record import layer_id, package_layer
 from obuild.retry import retry
 from obuild.runs.cause import cause, cause_of_error
 from obuild.runs.classify import CATEGORIES, transient
+from obuild.runs.execute import Halt
 from obuild.runs.outcome import Failure, Success
 from obuild.spec import Run
 from obuild.value import replace
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
 __all__ = ["Maker"]
 
 DISK_FULL = "disk_full"
+
+ROOM = 1 << 30
+"""Bytes: where as many are free, the disk is not full. A container has small file systems too, such as `/dev/shm`."""
 
 
 class Maker:
@@ -109,35 +115,47 @@ class Maker:
 
     def _attempt(self, key: str, share: Share, cancel: Cancel) -> tuple[Outcome, bool]:
         """What comes of a build, and whether a failure may be tried again: a download has been, several times."""
-        job = self._batch.jobs[key]
-        name, package = layer_id(job.build, job.plan), str(job.build.package)
+        package = str(self._batch.jobs[key].build.package)
         try:
-            spec = compile(job.build, job.plan, self._recorded(key))
-            layer = self._builder(share).build(
-                spec,
+            return Success(package, key, conflict=_conflict(self._build(key, share, cancel))), False
+        except ObuildError as error:
+            verdict = self._verdict(key, error)
+            failure = Failure(package, key, verdict.category, verdict.line)
+            if verdict.category == DISK_FULL and (isinstance(error, StoreError) or not self._has_room()):
+                hint = "make room with `obuild prune` and start again: what is built is kept"
+                message = f'no space left on the disk, in the build of "{package}"'
+                raise Halt(message, failure, hint=hint) from error
+            return failure, isinstance(error, StepFailed)
+
+    def _build(self, key: str, share: Share, cancel: Cancel) -> Layer:
+        job = self._batch.jobs[key]
+        try:
+            return self._builder(share).build(
+                compile(job.build, job.plan, self._recorded(key)),
                 Context(source="/var/empty"),
-                id=name,
+                id=layer_id(job.build, job.plan),
                 meta=meta(job.build, job.plan),
                 files={"opam": job.plan.definitions.text(job.build.package)},
                 reporter=_Steps(lambda text: self.said(key, text)),
                 cancel=cancel,
             )
-            return Success(package, key, conflict=_conflict(layer)), False
-        except ObuildError as error:
-            verdict = self._verdict(key, error)
-            if verdict.category == DISK_FULL:
-                hint = "make room with `obuild prune` and start again: what is built is kept"
-                raise StoreError(f'no space left on the disk, in the build of "{package}"', hint=hint) from error
-            return Failure(package, key, verdict.category, verdict.line), isinstance(error, StepFailed)
+        except OSError as error:
+            raise self._store.explain(error, f'can not build "{job.build.package}"') from error
 
     def _verdict(self, key: str, error: ObuildError) -> Verdict:
-        """Why a build failed; raises an error again that is no fault of the package."""
-        ours = isinstance(error, StoreError | SandboxError | Cancelled) and not isinstance(error, LimitExceeded)
-        if ours:
-            raise error
+        """Why a build failed; raises an error again that is no fault of the package, but for a full disk."""
+        if isinstance(error, StoreError | SandboxError | Cancelled) and not isinstance(error, LimitExceeded):
+            verdict = cause_of_error(error)
+            if verdict.category != DISK_FULL:
+                raise error
+            return verdict
         failed = self._failed(key)
         verdict = cause(failed, tests=self._tests(key)) if failed else cause_of_error(error)
         return replace(verdict, category="transient_failure") if error.temporary else verdict
+
+    def _has_room(self) -> bool:
+        room = os.statvfs(self._store.path)
+        return room.f_bavail * room.f_frsize >= ROOM
 
     def _tests(self, key: str) -> frozenset[str]:
         """The commands of a build that it would not have without its tests."""

@@ -15,7 +15,7 @@ from obuild.runs.schedule import build_order
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from obuild.runs.merge import Batch, Target
     from obuild.runs.outcome import Outcome
@@ -85,26 +85,31 @@ class Writer:
 
 
 def write_outputs(batch: Batch, writer: Writer, places: Mapping[str, str | None]) -> None:
-    """Write each form ("json", "md", "dot") that has a place. Raises `UsageError` where that can not be."""
+    """Write each form ("json", "md", "dot") that has a place.
+
+    Raises `UsageError` for the first file that can not be written, after all others are.
+    """
     forms = {"json": writer.json, "md": writer.markdown, "dot": writer.dot}
-    compilers = {target.compiler for target in batch.targets}
+    problems = []
     for form, place in places.items():
-        if place:
+        for path, target in _files(batch.targets, form, place) if place else ():
             try:
-                _write(batch.targets, forms[form], form, place, compilers)
+                if path != place:
+                    os.makedirs(os.path.dirname(path), exist_ok=True)
+                write_atomic(path, forms[form](target).encode("utf-8", "surrogateescape"))
             except OSError as error:
-                raise UsageError(
-                    f'can not write "{error.filename or place}": {(error.strerror or "").lower()}'
-                ) from None
+                problems.append(f'can not write "{path}": {(error.strerror or "").lower()}')
+    if problems:
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise UsageError(problems[0] + more)
 
 
-def _write(
-    targets: Sequence[Target], text: Callable[[Target], str], form: str, place: str, compilers: Collection[str]
-) -> None:
+def _files(targets: Sequence[Target], form: str, place: str) -> Iterator[tuple[str, Target]]:
+    """The files of one form, each with what it is about."""
     if len(targets) == 1 and not os.path.isdir(place):
-        write_atomic(place, text(targets[0]).encode("utf-8", "surrogateescape"))
+        yield place, targets[0]
         return
+    several = len({target.compiler for target in targets}) > 1
     for target in targets:
-        folder = f"{place}/{target.compiler}" if len(compilers) > 1 else place
-        os.makedirs(folder, exist_ok=True)
-        write_atomic(f"{folder}/{target.package}.{form}", text(target).encode("utf-8", "surrogateescape"))
+        folder = f"{place}/{target.compiler}" if several else place
+        yield f"{folder}/{target.package}.{form}", target

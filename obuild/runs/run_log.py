@@ -160,11 +160,8 @@ class RunLog:
         return target
 
     def finish(self, *, targets: int | None = None, now: float | None = None) -> Summary:
-        """Write the summary and let `latest` lead here; nothing can be added any more.
-
-        `targets` is how many packages were asked for, by default how many there were.
-        """
-        summary = self._summary(targets, time.time() if now is None else now)
+        """Write the summary and let `latest` lead here; nothing can be added any more. `targets` as for `summary`."""
+        summary = self.summary(targets=targets, now=now)
         path = f"{self.path}/summary.json"
         self._attempt("summary.json", lambda: write_atomic(path, format_summary(summary).encode(), durable=True))
         self._attempt("latest", lambda: point(f"{self._root}/latest", f"runs/{self.id}"))
@@ -175,8 +172,9 @@ class RunLog:
         """Let go of the run without a summary: it is interrupted then, and can be resumed."""
         self._held.release()
 
-    def _summary(self, targets: int | None, now: float) -> Summary:
-        nodes = self.nodes
+    def summary(self, *, targets: int | None = None, now: float | None = None) -> Summary:
+        """What the run has done so far. `targets` is how many packages were asked for, else those that ended."""
+        nodes, now = self.nodes, time.time() if now is None else now
         builds = [node.outcome for node in nodes if node.kind in ("build", "solve")]
         failed = [outcome for outcome in builds if isinstance(outcome, Failure)]
         built = [outcome for outcome in builds if isinstance(outcome, Success)]
