@@ -13,7 +13,7 @@ import re
 
 from obuild.errors import FetchError, UsageError
 
-__all__ = ["clone", "is_remote"]
+__all__ = ["address", "clone", "is_remote"]
 
 _REMOTE = re.compile(r"(?:git\+)?((?:https?|git|ssh)://[^#]+?)(?:#(.+)|@([^@#/:]+))?").fullmatch
 _COMMIT = re.compile(r"[0-9a-f]{40}").fullmatch
@@ -23,6 +23,16 @@ _QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes"}
 def is_remote(text: str) -> bool:
     """Whether the user's word names a repository that is not on this machine."""
     return _REMOTE(text) is not None
+
+
+def address(text: str, folder: str) -> str:
+    """Where others find the repository that the user's word names, "" where nobody does.
+
+    Of one on this machine, whose own files git has in `folder`, that is what it was cloned from.
+    """
+    origin = _git(["--git-dir", folder, "config", "remote.origin.url"], check=False) if folder else ""
+    match = _REMOTE(text) or _REMOTE(origin)
+    return match[1] if match else ""
 
 
 def clone(text: str, folder: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,9 @@ def run(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.M
     monkeypatch.delenv("OBUILD_STORE", raising=False)
     monkeypatch.setattr("obuild.cli.planner.default_store", lambda: f"copy:{tmp_path}/absent")
 
-    def run(*words: str, platform: str = "debian-13-x86_64") -> tuple[int, str, str]:
-        options = ["--repo", str(EXAMPLES), "--cache", str(tmp_path / "cache"), "--platform", platform]
+    def run(*words: str, platform: str = "debian-13-x86_64", before: Sequence[str] = ()) -> tuple[int, str, str]:
+        options = [word for each in (*before, str(EXAMPLES)) for word in ("--repo", each)]
+        options += ["--cache", str(tmp_path / "cache"), "--platform", platform]
         status = cli.main(["opam", "spec", *options, *words])
         return status, *capfd.readouterr()
 
@@ -71,6 +73,46 @@ def test_other_styles_are_obuilders_own(
     assert cli.main(["check", "--obuilder", str(tmp_path / "a.spec")]) == 0
     assert capfd.readouterr().out == "1 file checked\n"
     assert "greet.2.0" in text
+
+
+def clone_of(address: str, folder: Path) -> str:
+    """A repository with one commit that says that it was cloned from an address; the commit."""
+    (folder / "packages" / "greet" / "greet.2.1").mkdir(parents=True)
+    (folder / "packages" / "greet" / "greet.2.1" / "opam").write_text('opam-version: "2.0"\ndepends: "libgreet"\n')
+    git = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    if address:
+        subprocess.run([*git, "remote", "add", "origin", address], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "one"], check=True)
+    done = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    return done.stdout.strip()[:12]
+
+
+def test_all_repositories_are_in_the_style_of_opam_health_check(run: Run, tmp_path: Path) -> None:
+    """The first has priority; the last, here the examples, stands for opam's own one."""
+    address = "https://obuild.example/{}/opam-repository.git"
+    first, second = (clone_of(address.format(name), tmp_path / name) for name in ("ox", "more"))
+    words = ["greet", "--style", "opam-health-check"]
+    others = [f"git+file://{tmp_path}/ox", f"{tmp_path}/more@{second}"]
+    _, text, _ = run(*words, before=others)
+    lines = [op.shell for op in language.parse(text, "spec").ops if isinstance(op, language.Run)]
+    assert lines[1].endswith("git clone -q https://github.com/ocaml/opam-repository.git ~/opam-repository")
+    assert lines[3:7] == [
+        f"git clone -q {address.format('ox')} ~/ox && git -C ~/ox checkout -q {first}",
+        "opam repository add --dont-select ox ~/ox",
+        f"git clone -q {address.format('more')} ~/more && git -C ~/more checkout -q {second}",
+        "opam repository add --dont-select more ~/more",
+    ]
+    assert lines[7].startswith("opam switch create --repositories=ox,more,default ")
+    assert "opam install -vy greet.2.1" in lines[-1]
+    assert 'clone "ox-2"' in run(*words, before=[others[0], *twins(tmp_path)])[2]
+
+
+def twins(folder: Path) -> list[str]:
+    """A repository of the same name that nobody can clone."""
+    clone_of("", folder / "twin" / "ox")
+    return [str(folder / "twin" / "ox")]
 
 
 def test_what_would_be_built(run: Run) -> None:

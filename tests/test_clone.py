@@ -11,7 +11,7 @@ import pytest
 from conftest import needs, soon
 
 from obuild import retry
-from obuild.clone import clone, is_remote
+from obuild.clone import address, clone, is_remote
 from obuild.errors import FetchError, UsageError
 from obuild.opam.package import Package
 from obuild.opam.repo import open_repository
@@ -114,3 +114,16 @@ def test_addresses(text: str, remote: bool, tmp_path: Path) -> None:
     if not remote:
         with pytest.raises(UsageError, match="not the address"):
             clone(text, str(tmp_path))
+
+
+def test_where_others_find_a_repository(work: Path) -> None:
+    url = "https://obuild.example/mine.git"
+    commit(work, 1)
+    assert address(f"git+{url}#main", "") == address(f"{url}@v1", "") == address(url, "") == url
+    assert address("here", "") == address("here", str(work / ".git")) == ""
+    git(work, "remote", "add", "origin", url)
+    git(work, "worktree", "add", "-q", "../second")
+    for folder in (work / ".git", work.parent / "second" / ".git"):
+        assert address("here", str(folder)) == url
+    git(work, "remote", "set-url", "origin", "git@obuild.example:mine.git")
+    assert address("here", str(work / ".git")) == ""

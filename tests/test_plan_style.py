@@ -10,7 +10,7 @@ from obuild import spec as language
 from obuild.errors import UsageError
 from obuild.opam.package import parse_package
 from obuild.opam.platform import parse_platform
-from obuild.plan.style import STYLES, Task, style_spec
+from obuild.plan.style import STYLES, Origin, Task, style_spec
 from obuild.spec import Copy, Env, Run, Shell, Spec
 from obuild.value import replace
 
@@ -69,7 +69,9 @@ def test_the_steps_of_opam() -> None:
 
 
 def test_the_steps_of_opam_health_check() -> None:
-    spec = style_spec("opam-health-check", replace(TASK, others=(("ox", "https://obuild.example/ox.git", "fedc"),)))
+    spec = style_spec(
+        "opam-health-check", replace(TASK, others=(Origin("ox", "https://obuild.example/ox.git", "fedc"),))
+    )
     assert spec.base == "ocaml/opam:debian-13"
     lines = [run.shell.splitlines()[0] for run in runs(spec)]
     repository = "https://github.com/ocaml/opam-repository.git"
@@ -87,6 +89,20 @@ def test_the_steps_of_opam_health_check() -> None:
     assert [bool(run.network) for run in runs(spec)] == [False, True, False, True, False, True, True, True]
     assert [bool(run.cache) for run in runs(spec)] == [False] * 5 + [True, False, True]
     assert [op.name for op in spec.ops if isinstance(op, Env)][:2] == ["OPAMPRECISETRACKING", "OPAMUTF8"]
+
+
+def test_others_have_priority_in_their_order() -> None:
+    others = tuple([Origin(name, f"https://obuild.example/{name}.git", "") for name in ("mine", "ox")])
+    lines = [run.shell for run in runs(style_spec("opam-health-check", replace(TASK, others=others)))]
+    assert lines[3:7] == [
+        "git clone -q https://obuild.example/mine.git ~/mine",
+        "opam repository add --dont-select mine ~/mine",
+        "git clone -q https://obuild.example/ox.git ~/ox",
+        "opam repository add --dont-select ox ~/ox",
+    ]
+    assert "--repositories=mine,ox,default " in lines[7]
+    with pytest.raises(UsageError, match='could clone "mine"'):
+        style_spec("opam-health-check", replace(TASK, others=(Origin("mine", "", "fedc"),)))
 
 
 def test_old_compilers_need_another_one() -> None:

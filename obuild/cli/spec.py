@@ -13,10 +13,13 @@ from obuild.errors import UsageError, nearest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
     from typing import Any
 
     from obuild.opam.package import Package
     from obuild.plan import PackageBuild, Plan
+    from obuild.plan.style import Origin
+    from obuild.runs.world import World
     from obuild.spec import Spec
     from obuild.store import Store
 
@@ -53,8 +56,7 @@ def spec(*, target: str, style: str, of: str | None, plan: bool, json: bool, dot
     elif style == "native":
         _print_spec(_native(store, found, of))
     else:
-        commit = world.repository.repositories[-1].where.rpartition("@")[2]
-        _print_spec(_styled(found, answer.packages, style, commit if _COMMIT(commit) else ""))
+        _print_spec(_styled(found, answer.packages, style, _origins(world, given["repo"])))
     return 0
 
 
@@ -72,8 +74,36 @@ def _named(plan: Plan, text: str) -> PackageBuild:
     return names[text]
 
 
-def _styled(plan: Plan, solution: tuple[Package, ...], style: str, commit: str) -> Spec:
-    from obuild.plan.style import Task, style_spec
+def _origins(world: World, texts: Sequence[str]) -> list[Origin]:
+    """Where others find each repository."""
+    from obuild.clone import address
+    from obuild.opam.repo.git import git_folder
+    from obuild.plan.style import Origin
+
+    found: list[Origin] = []
+    for text, repository in zip(texts, world.repository.repositories, strict=True):
+        place, _, commit = repository.where.rpartition("@")
+        place, commit = (place, commit) if _COMMIT(commit) else (repository.where, "")
+        where = address(text, git_folder(place))
+        used = {"default", "opam-repository", *[origin.name for origin in found]}
+        found.append(Origin(_unused(_repository_name(where or place), used), where, commit))
+    return found
+
+
+def _repository_name(where: str) -> str:
+    """What people call a repository: most are called `opam-repository`, and then by whose it is."""
+    parts = [re.sub(r"[^\w.+-]", "-", part) for part in where.removesuffix(".git").split("/") if part]
+    return parts[-2] if parts[-1] == "opam-repository" and len(parts) > 1 else parts[-1]
+
+
+def _unused(name: str, used: Collection[str]) -> str:
+    from itertools import count
+
+    return name if name not in used else next(each for n in count(2) if (each := f"{name}-{n}") not in used)
+
+
+def _styled(plan: Plan, solution: tuple[Package, ...], style: str, origins: Sequence[Origin]) -> Spec:
+    from obuild.plan.style import PUBLIC, Task, style_spec
 
     target = plan.by_key[plan.targets[-1]]
     compilers = sorted(
@@ -85,7 +115,9 @@ def _styled(plan: Plan, solution: tuple[Package, ...], style: str, commit: str) 
         platform=plan.base.platform,
         solution=solution,
         compiler=str(compilers[0]) if compilers else "",
-        commit=commit,  # of the last repository, which is opam's own one when there are several
+        repository=origins[-1].address or PUBLIC,  # the last one is opam's own when there are several
+        commit=origins[-1].commit,
+        others=tuple(origins[:-1]),
         with_test=target.with_test,
     )
     return style_spec(style, task)

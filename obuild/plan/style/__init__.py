@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from obuild.opam.platform import Platform
     from obuild.spec import Spec
 
-__all__ = ["ARCHIVES", "STYLES", "Task", "style_spec"]
+__all__ = ["ARCHIVES", "PUBLIC", "STYLES", "Origin", "Task", "style_spec"]
 
 STYLES = {"opam": "opam", "opam-repo-ci": "repo_ci", "opam-health-check": "health_check"}
 """The styles and the modules that have them."""
@@ -26,23 +26,36 @@ ARCHIVES = Cache("opam-archives", "/home/opam/.opam/download-cache")
 """Where opam keeps what it has fetched, shared by all builds."""
 
 
+PUBLIC = "https://github.com/ocaml/opam-repository.git"
+"""The opam repository."""
+
+
+@value
+class Origin:
+    """A repository: what it is called, the address from which it is cloned ("" for one that has none), its commit."""
+
+    name: str
+    address: str
+    commit: str
+
+
 @value
 class Task:
     """A package to build in a style.
 
     `solution` is all that is installed with it. `compiler` is OCaml's package for the switch, "" when there is none.
-    `commit` is that of the opam repository at the address `repository`; `others` are more of them in front of it, as
-    (name, address, commit). `image` stands for the style's own base. `opam` is a release with an own program in opam's
-    images, such as "2.3", or "dev".
+    `commit` is that of the opam repository at the address `repository`; `others` are more of them, which have priority
+    over it and each other in this order. `image` stands for the style's own base. `opam` is a release with an own
+    program in opam's images, such as "2.3", or "dev".
     """
 
     package: Package
     platform: Platform
     solution: tuple[Package, ...] = ()
     compiler: str = ""
-    repository: str = "https://github.com/ocaml/opam-repository.git"
+    repository: str = PUBLIC
     commit: str = ""
-    others: tuple[tuple[str, str, str], ...] = ()
+    others: tuple[Origin, ...] = ()
     image: str = ""
     opam: str = "dev"
     with_test: bool = False

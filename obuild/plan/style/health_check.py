@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from obuild.errors import UsageError
 from obuild.opam.version import holds
 from obuild.plan.quote import quote
 from obuild.plan.style import ARCHIVES, Task
@@ -41,10 +42,10 @@ def _ops(task: Task) -> Iterator[Op]:
     yield Run(f"sudo ln -f /usr/bin/opam-{task.opam} /usr/bin/opam")
     yield Run(f"rm -rf ~/opam-repository && {_clone('opam-repository', task.repository, task.commit)}", (), _NETWORK)
     yield Run("rm -rf ~/.opam && opam init -ya --bare --config ~/.opamrc-sandbox ~/opam-repository")
-    for name, address, commit in task.others:
-        yield Run(_clone(name, address, commit), (), _NETWORK)
-        yield Run(f"opam repository add --dont-select {quote(name)} ~/{quote(name)}")
-    chosen = ",".join([*(name for name, _, _ in task.others), "default"])
+    for other in task.others:
+        yield Run(_clone(other.name, other.address, other.commit), (), _NETWORK)
+        yield Run(f"opam repository add --dont-select {quote(other.name)} ~/{quote(other.name)}")
+    chosen = ",".join([*(other.name for other in task.others), "default"])
     compiler = quote(task.compiler) if task.compiler else "--empty"
     name = quote(task.compiler.partition(".")[2] or "default")
     yield Run(f"opam switch create --repositories={quote(chosen)} {name} {compiler}", (ARCHIVES,), _NETWORK)
@@ -55,6 +56,9 @@ def _ops(task: Task) -> Iterator[Op]:
 
 
 def _clone(folder: str, address: str, commit: str) -> str:
+    if not address:
+        hint = "name the repository by its URL, or give one that was cloned from there"
+        raise UsageError(f'no address is known from which a container could clone "{folder}"', hint=hint)
     clone = f"git clone -q {quote(address)} ~/{quote(folder)}"
     return f"{clone} && git -C ~/{quote(folder)} checkout -q {quote(commit)}" if commit else clone
 
