@@ -1,13 +1,12 @@
-"""Garbage collection of directories full of layers or universes: what nothing refers to goes, after a while.
+"""Garbage collection of directories of runs and of universes: what nothing refers to goes, after a while.
 
-What is referred to is the closure of the live layers over their parents. Kept as well is what is younger than a grace
-period, what is locked, and what a `*-live` symlink leads to. A directory is renamed before it is emptied, so half a
-layer is never taken for one; symlinks are neither followed nor deleted. By default it is only said what would go.
+Kept as well is what is younger than a grace period, what is locked, and what a `*-live` symlink leads to. A directory
+is renamed before it is emptied, so half of one is never taken for a whole; symlinks are neither followed nor deleted.
+By default it is only said what would go. Layers are deleted by their store: see `collect`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
@@ -18,35 +17,19 @@ from obuild.value import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
-    from typing import Any
+    from collections.abc import Collection
 
-__all__ = [
-    "Doomed",
-    "Pruned",
-    "clean_temporary",
-    "prune_layers",
-    "prune_runs",
-    "prune_universes",
-    "referenced_universes",
-    "references",
-]
+__all__ = ["Doomed", "Pruned", "prune_runs", "prune_universes", "referenced_universes"]
 
 GRACE = 7 * DAY
-"""Seconds since a layer was used last, before which it stays whatever refers to it."""
+"""Seconds since something was changed last, before which it stays whether anything refers to it or not."""
 
 _TRASH = ".trash-"
-_LAYER, _STAMP, _OWNER = "layer.json", "last_used", "owner.json"
-_PARENTS = ("parents", "parent_hashes", "hashes")
-"""The keys of `layer.json` that name other layers, in the several formats there are."""
-
-_SPARED = frozenset(("base", "opam-build-bin"))
-"""Directories beside the layers that are none."""
 
 
 @value
 class Doomed:
-    """A directory that goes: bytes it takes on disk, seconds since it was used."""
+    """A directory that goes: bytes it takes on disk, seconds since it was changed."""
 
     name: str
     size: int
@@ -70,47 +53,6 @@ class Pruned:
     def size(self) -> int:
         """Bytes that the deleted ones took."""
         return sum(item.size for item in self.deleted)
-
-
-def references(folder: str, live: Iterable[str]) -> set[str]:
-    """The closure of live layers: themselves and all that they stand on, as names in `folder`."""
-    found, waiting = set[str](), [os.path.basename(name) for name in live]
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        found.add(name)
-        record = _record(f"{folder}/{name}")
-        for key in _PARENTS:
-            parents = record.get(key)
-            if isinstance(parents, list):
-                waiting += [os.path.basename(item) for item in parents if isinstance(item, str)]
-    return found
-
-
-def prune_layers(
-    folder: str,
-    *,
-    live: Collection[str],
-    grace: float = GRACE,
-    dry_run: bool = True,
-    force: bool = False,
-    now: float | None = None,
-) -> Pruned:
-    """Delete the layers in `folder`, which are directories with a `layer.json`, that nothing live stands on.
-
-    A layer is as old as its `last_used` file, else its `layer.json`. Raises `UsageError` when nothing is live, unless
-    `force`: that is more likely a mistake than a wish.
-    """
-    if not live and not force:
-        raise UsageError(f'no layer of "{folder}" is live: all would go', hint="say so with force if that is meant")
-    names = [name for name in _directories(folder) if os.path.isfile(f"{folder}/{name}/{_LAYER}")]
-    kept = references(folder, live)
-    youngest = (time.time() if now is None else now) - grace
-    for name in names:
-        if name not in kept and (_used(f"{folder}/{name}") > youngest or _busy(folder, name)):
-            kept |= references(folder, [name])  # what somebody works on stands on others
-    return _prune(folder, [name for name in names if name not in _SPARED], kept, grace, dry_run=dry_run, now=now)
 
 
 def prune_universes(
@@ -161,7 +103,7 @@ def _prune(folder: str, names: list[str], kept: set[str], grace: float, *, dry_r
     for name in names:
         path = f"{folder}/{name}"
         age = now - _used(path)
-        if name in kept or age < grace or _busy(folder, name):
+        if name in kept or age < grace or _busy(path):
             continue
         doomed = Doomed(name, _size(path), age)
         try:
@@ -184,46 +126,29 @@ def _directories(folder: str) -> list[str]:
     return sorted(name for name in names if not name.startswith("."))
 
 
-def _record(path: str) -> Mapping[str, Any]:
-    try:
-        with open(f"{path}/{_LAYER}", "rb") as file:
-            record = json.loads(file.read())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
 def _used(path: str) -> float:
-    for name in (f"{path}/{_STAMP}", f"{path}/{_LAYER}", path):
-        try:
-            return os.stat(name, follow_symlinks=False).st_mtime
-        except OSError:
-            continue
-    return time.time()  # gone, or not ours to look at: as young as can be
+    try:
+        return os.stat(path, follow_symlinks=False).st_mtime
+    except OSError:
+        return time.time()  # gone, or not ours to look at: as young as can be
 
 
 def _size(path: str) -> int:
-    """Bytes as they were recorded when the layer was made; counting them again takes a day for 600,000 layers."""
-    record = _record(path)
-    for key in ("size", "disk_usage"):
-        if type(record.get(key)) is int:
-            return int(record[key])
     try:
         return measure(path).blocks
     except OSError:
         return 0
 
 
-def _busy(folder: str, name: str) -> bool:
-    """Whether somebody holds the lock on a directory, or on the file `<name>.lock` beside it."""
-    for path in (f"{folder}/{name}", f"{folder}/{name}.lock"):
-        try:
-            lock = Lock.attempt(path)
-        except OSError:
-            continue
-        if lock is None:
-            return True
-        lock.release()
+def _busy(path: str) -> bool:
+    """Whether somebody holds the lock on a directory."""
+    try:
+        lock = Lock.attempt(path)
+    except OSError:
+        return False
+    if lock is None:
+        return True
+    lock.release()
     return False
 
 
@@ -236,12 +161,6 @@ def _delete(folder: str, name: str) -> bool:
         trash = f"{folder}/{_TRASH}{name}-{os.urandom(4).hex()}"
         os.rename(f"{folder}/{name}", trash)
     remove_tree(trash)
-    beside = f"{folder}/{name}.lock"
-    if os.path.lexists(beside):
-        lock = Lock.attempt(beside)
-        if lock:
-            with lock:
-                os.unlink(beside)
     return True
 
 
@@ -265,40 +184,3 @@ def _live_targets(folder: str) -> set[str]:
                 found.update(os.path.normpath(os.path.join(place, os.readlink(f"{place}/{name}"))).split("/"))
         place = os.path.dirname(place)
     return found
-
-
-def clean_temporary(folder: str, prefix: str, *, dry_run: bool = True) -> list[str]:
-    """Remove the directories in `folder` that begin with `prefix` and whose owner is dead; their names.
-
-    The owner is the process that `owner.json` inside names (`{"pid", "boot_id"}`); one without that file stays.
-    """
-    if not prefix:
-        raise UsageError("directories of unknown names are nobody's to remove", hint="give the prefix that yours have")
-    removed = []
-    for name in _temporary(folder, prefix):
-        if _owner_dead(f"{folder}/{name}"):
-            if not dry_run:
-                remove_tree(f"{folder}/{name}")
-            removed.append(name)
-    return removed
-
-
-def _temporary(folder: str, prefix: str) -> Iterator[str]:
-    with os.scandir(folder) as found:
-        yield from sorted(
-            item.name for item in found if item.name.startswith(prefix) and item.is_dir(follow_symlinks=False)
-        )
-
-
-def _owner_dead(path: str) -> bool:
-    from obuild.kernel import boot_id
-
-    try:
-        with open(f"{path}/{_OWNER}", "rb") as file:
-            facts = json.loads(file.read(4096))
-        pid = facts["pid"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    if facts.get("boot_id", boot_id()) != boot_id():
-        return True
-    return type(pid) is int and pid > 0 and not os.path.exists(f"/proc/{pid}")
