@@ -117,7 +117,7 @@ class Rollup:
 
 
 def _last_runs(records: Iterable[Mapping[str, Any]]) -> Iterator[Entry]:
-    """Entries until two runs of every compiler in the newest run are passed."""
+    """Entries until another run begins when there are two of every compiler in the newest run."""
     newest, count, last = "", 0, ("", "")
     runs: dict[str, set[str]] = {}
     for record in records:
@@ -127,12 +127,13 @@ def _last_runs(records: Iterable[Mapping[str, Any]]) -> Iterator[Entry]:
         run, compiler = entry.run, entry.compiler
         newest = newest or run
         if (run, compiler) != last:
+            begins = all(run not in seen and len(seen) > 1 for seen in runs.values())
+            if count >= _ENOUGH and begins:
+                return
             last = run, compiler
             if run == newest or compiler in runs:
                 runs.setdefault(compiler, set()).add(run)
         count += 1
-        if count > _ENOUGH and run != newest and all(len(seen) > 2 for seen in runs.values()):
-            return
         yield entry
 
 
