@@ -18,8 +18,9 @@ from terminal import Terminal
 from obuild.platform.make import build_platform
 from obuild.platform.recipe import Recipe
 from obuild.replay import find_failure
+from obuild.replay.memory import ASKED
 from obuild.runs.run import list_runs
-from obuild.store import Layer, Store
+from obuild.store import Layer, Store, open_store
 
 COUNTS = 'build: [["sh" "-c" "echo one >one; date >when"] ["sh" "-c" "{}"] ["sh" "-c" "echo third; cat one"]]'
 """Three commands, of which the second is to be given."""
@@ -323,6 +324,57 @@ def test_on_another_machine(clinic: Practice, tmp_path: Path) -> None:
         assert again.stdout.endswith("base\n")
         assert clinic.replay(parcel, "--shell", "--", "cat", "data", store=store).stdout == "from the archive\n"
         assert subprocess.run([PROGRAM, "fsck", "--store", store]).returncode == 0
+
+
+def sourced(folder: Path, name: str, **files: str) -> str:
+    """The url of a package, which is gone as soon as `folder` is."""
+    (folder / name).mkdir(parents=True)
+    path, digest = archive(folder / name, **files)
+    return f'url {{ src: "file://{path}" checksum: "sha256={digest}" }}'
+
+
+def test_what_it_stands_on_is_built_elsewhere(clinic: Practice, tmp_path: Path) -> None:
+    one = sourced(tmp_path / "sources", "one", data="of one\n")
+    clinic.write(one__1=f"{install('one', first='cat data')}\n{one}")
+    clinic.write(two__1=install("two", first="cat %{share}%/one", depends='"one"'))
+    bad = sourced(tmp_path / "sources", "bad", data="of bad\n")
+    clinic.write(bad__1=f'build: ["sh" "-c" "cat data %{{share}}%/one %{{share}}%/two; exit 9"]\ndepends: "two"\n{bad}')
+    assert clinic.check("bad").returncode == 1
+    whole, parcel = exported(clinic, tmp_path), tmp_path / "specs"
+    assert clinic.replay("bad", "--export", parcel, "--specs").returncode == 0
+    assert sorted(path.name for path in (parcel / "packages").rglob("*")) == sorted(
+        ["one.1", "two.1", *["build.spec", "opam"] * 2]
+    )
+    archives = [[path for path in (each / "sources").rglob("*") if path.is_file()] for each in (whole, parcel)]
+    assert list(map(len, archives)) == [1, 2]
+    (tmp_path / "sources").rename(tmp_path / "gone")
+    Path(clinic.repo).rename(tmp_path / "gone-too")
+    store = f"overlay:{tmp_path}/second"
+    done = clinic.replay(parcel, "--offline", store=store)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("built from its spec: one.1\nbuilt from its spec: two.1\n")
+    assert done.stdout.endswith("of bad\none\ntwo\n")
+    known = [{layer.id: layer.meta() for layer in each.layers()} for each in (clinic.store, open_store(store))]
+    names = [name for name in known[0] if "/" in name]
+    assert len(names) == 2
+    for name in names:
+        mine, other = ({fact: meta[name].get(fact) for fact in ASKED} for meta in known)
+        assert mine == other
+    assert "built from" not in clinic.replay(parcel, "--offline", store=store).stderr
+    assert subprocess.run([PROGRAM, "fsck", "--store", store]).returncode == 0
+
+
+def test_what_it_stands_on_does_not_build_elsewhere(clinic: Practice, tmp_path: Path) -> None:
+    clinic.break_(depends='"one"', one__1=install("one", first=f"test $OBUILD_JOBS -lt {os.cpu_count()}00"))
+    parcel, store = tmp_path / "specs", f"overlay:{tmp_path}/second"
+    assert clinic.replay("bad", "--export", parcel, "--specs").returncode == 0
+    done = clinic.replay(parcel, "-j", f"{os.cpu_count()}00", store=store)
+    assert done.returncode == 1
+    assert '"one.1", which it needs, fails here: ' in done.stderr
+    assert "hint: obuild replay one.1" in done.stderr
+    assert clinic.replay("one", "-j", "1", store=store).returncode == 0
+    assert "built from its spec: one.1" in clinic.replay(parcel, "-j", "1", store=store).stderr
+    assert "--export DIR" in clinic.replay("bad", "--specs").stderr
 
 
 def test_a_source_that_is_a_directory(clinic: Practice, tmp_path: Path) -> None:

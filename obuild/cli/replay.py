@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
+    from obuild.cancel import Cancel
     from obuild.replay import Failed
     from obuild.runs.schedule import Schedule
     from obuild.spec import Op
@@ -41,16 +42,17 @@ MODES = ("shell", "from_start", "edit", "list", "export")
 def replay(*, failure: str, command: tuple[str, ...], **given: Any) -> int:
     """Run the step that failed again, and what else is asked for; see `Replay`."""
     _check_modes(command, given)
-    store = open_named_store(given["store"])
+    store, cancel = open_named_store(given["store"]), on_signals()
     if is_parcel(failure):
-        from obuild.replay.parcel import load_parcel
+        from obuild.replay.receive import load_parcel
 
-        failed, others = load_parcel(store, failure), 0
         if os.path.isdir(f"{failure}/sources"):
             given["archive_mirror"] = (os.path.abspath(f"{failure}/sources"), *given["archive_mirror"])
+        builder = Builder(store, lambda: named_sandbox(given["sandbox"], store), _options(given))
+        failed, others = load_parcel(builder, failure, said=_say, cancel=cancel), 0
     else:
         failed, others = find_failure(store, failure, given["platform"] or "")
-    doing = Replay(store, failed, given)
+    doing = Replay(store, failed, given, cancel)
     doing.describe(others)
     if given["export"]:
         return doing.export(given["export"])
@@ -62,11 +64,11 @@ def replay(*, failure: str, command: tuple[str, ...], **given: Any) -> int:
 class Replay:
     """One failure being done again."""
 
-    def __init__(self, store: Store, failed: Failed, given: Mapping[str, Any]) -> None:
+    def __init__(self, store: Store, failed: Failed, given: Mapping[str, Any], cancel: Cancel) -> None:
         self._store, self._failed, self._given = store, failed, given
         self._steps = failed.steps
         self._number = self._chosen(given["step"])
-        self._cancel = on_signals()
+        self._cancel = cancel
         self._out = Plain(color=False, cancel=self._cancel)
         mirrors = (*given["archive_mirror"], *self._own_mirrors())
         options = _options({**given, "archive_mirror": mirrors})
@@ -108,7 +110,7 @@ class Replay:
         age = seconds_text(time.time() - float(failed.meta["created"]))
         more = f"; {others} other failures of it are older" if others > 1 else ""
         more = "; another failure of it is older" if others == 1 else more
-        self._say(f'"{failed.package}" on {failed.platform} failed {age} ago, {self._place(failed.number)}{more}')
+        _say(f'"{failed.package}" on {failed.platform} failed {age} ago, {self._place(failed.number)}{more}')
 
     def _place(self, number: int) -> str:
         if self._failed.refused:
@@ -130,8 +132,9 @@ class Replay:
         self._prepare()
         with self._again.system(Reporter()) as system:
             sources = self._builder.sources()
-            save_parcel(self._store, self._failed, system, dest, sources=sources, cancel=self._cancel)
-        self._say(f'"{self._failed.package}" can be replayed elsewhere: obuild replay {dest}')
+            specs = self._given["specs"]
+            save_parcel(self._store, self._failed, system, dest, sources=sources, cancel=self._cancel, specs=specs)
+        _say(f'"{self._failed.package}" can be replayed elsewhere: obuild replay {dest}')
         return 0
 
     def run(self, command: tuple[str, ...]) -> int:
@@ -158,7 +161,7 @@ class Replay:
         gone = self._again.gone()
         if gone and not (self._given["from_start"] or self._given["export"]):
             count = f"{gone} layers" if gone > 1 else "a layer"
-            self._say(f"{count} of the steps before it not in the store any more: made again")
+            _say(f"{count} of the steps before it not in the store any more: made again")
 
     def _restore(self, wanted: dict[str, str]) -> None:
         from obuild.cli.board import Board
@@ -169,7 +172,7 @@ class Replay:
         if not self._repositories:
             hint = "--repo REPO says from which repositories they are built again"
             raise UsageError(f'"{self._failed.package}" needs what is not in the store any more: {names}', hint=hint)
-        self._say(f"not in the store any more, and built again: {names}")
+        _say(f"not in the store any more, and built again: {names}")
         variant = self._failed.meta.get("variant", {})
         plain = {option.name: unset(option) for option in OPTIONS}
         tests = {"with_test": variant.get("with-test", False), "with_doc": variant.get("with-doc", False)}
@@ -189,16 +192,16 @@ class Replay:
         failed, place = self._failed, self._steps.index(self._number) + 1 if self._steps else 0
         if self._given["from_start"]:
             self._again.run_anew(self._steps, self._out)
-            self._say(f'all steps of "{failed.package}" succeed now; {self._finish()}')
+            _say(f'all steps of "{failed.package}" succeed now; {self._finish()}')
         elif self._given["step"] and self._number != failed.number:
             self._again.run_anew((self._number,), self._out)
-            self._say(f'step {place} of "{failed.package}" succeeds')
+            _say(f'step {place} of "{failed.package}" succeeds')
         elif failed.refused:
             layer = self._again.finish(self._out)
-            self._say(f'"{failed.package}" succeeds now, and is saved as "{layer.id}"')
+            _say(f'"{failed.package}" succeeds now, and is saved as "{layer.id}"')
         else:
             self._again.run(failed.number, self._out)
-            self._say(f'step {place} of "{failed.package}" succeeds now; {self._finish()}')
+            _say(f'step {place} of "{failed.package}" succeeds now; {self._finish()}')
         return 0
 
     def _finish(self) -> str:
@@ -224,8 +227,8 @@ class Replay:
             terminal=sys.stdin.isatty(),
         )
         with self._again.before(self._number, self._out) as layer:
-            self._say(f"before {self._place(self._number)[3:]}, which does: {_shown(op)}")
-            self._say("what is changed here is thrown away at the end")
+            _say(f"before {self._place(self._number)[3:]}, which does: {_shown(op)}")
+            _say("what is changed here is thrown away at the end")
             with self._store.writable(layer) as root:
                 return self._builder.sandbox().run(process, root, lambda data: write(1, data), stdin=0)
 
@@ -236,17 +239,18 @@ class Replay:
             with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
                 file.write(language.format(self._failed.spec))
         else:
-            self._say("these are your last changes; remove the file to begin anew")
+            _say("these are your last changes; remove the file to begin anew")
         _open_editor(path)
         spec = language.parse(read_text(path), path)
         if spec.base != self._failed.spec.base:
             raise UsageError(f'{path}: the base of "{self._failed.package}" can not be another one')
         self._again.run_edited(spec, self._out)
-        self._say(f'"{self._failed.package}" succeeds as it is in {path}; nothing is saved as that package')
+        _say(f'"{self._failed.package}" succeeds as it is in {path}; nothing is saved as that package')
         return 0
 
-    def _say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _check_modes(command: tuple[str, ...], given: Mapping[str, Any]) -> None:
@@ -254,6 +258,8 @@ def _check_modes(command: tuple[str, ...], given: Mapping[str, Any]) -> None:
     chosen += ["--step"] if given["step"] and not given["shell"] else []
     if len(chosen) > 1 and chosen != ["--shell", "--from-start"]:
         raise UsageError(f"{chosen[0]} and {chosen[1]} do not go together", hint="leave one of them out")
+    if given["specs"] and not given["export"]:
+        raise UsageError("--specs says what --export writes", hint="give --export DIR, too")
     if command and not given["shell"]:
         raise UsageError(f'"{command[0]}" is one word too many', hint="a command is run with --shell -- COMMAND")
 
@@ -317,6 +323,7 @@ COMMANDS = {
             Option(("--edit",), "Change the spec in an editor first; the result is not saved as the package.", None),
             Option(("--list",), "Only list the steps.", None),
             Option(("--export",), "Write all that another machine needs to replay it to DIR.", metavar="DIR"),
+            Option(("--specs",), "Write the packages below as specs, to be built there.", None),
             Option(("--network",), "Which network a shell has: host, or the name of a private one.", metavar="NAME"),
             Option(("-j", "--jobs"), "What a step may do at once.", jobs, default=os.cpu_count() or 1, metavar="N"),
             Option(("--timeout",), "Time that it may take.", duration, metavar="TIME"),

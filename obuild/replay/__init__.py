@@ -4,6 +4,7 @@ memory    which failure is meant, by a package, a build-id or a log
 again     one of its steps, on what the steps before it left
 below     the packages that it was built upon, where they are not there any more
 parcel    a failure as a directory that another machine can replay
+receive   such a directory put into a store
 """
 
 from __future__ import annotations
