@@ -163,10 +163,8 @@ def assemble(bench: Bench) -> None:
 
 def real_set(bench: Bench) -> None:
     """All packages whose archives there are and whose system packages the base has, with two workers."""
-    data = Path(os.environ.get("OBUILD_SHARED_DATA") or ROOT.parent / "shared/data")
+    data = _recordings()
     tools, folder = data.parent / "tools", bench.folder / "set"
-    if not data.is_dir():
-        sys.exit("no recordings of real tools: OBUILD_SHARED_DATA names their directory")
     bench.folder = folder
     folder.mkdir()
     run([sys.executable, str(tools / "offline-repository"), f"{folder}/repository"])
@@ -186,6 +184,13 @@ def real_set(bench: Bench) -> None:
     table.add(own, opam, "less")
 
 
+def _recordings() -> Path:
+    data = Path(os.environ.get("OBUILD_SHARED_DATA") or ROOT.parent / "shared/data")
+    if not data.is_dir():
+        sys.exit("no recordings of real tools: OBUILD_SHARED_DATA names their directory")
+    return data
+
+
 def _chosen(data: Path) -> list[str]:
     """Packages that build on the base, which is small: no system packages but those of its recipe."""
     wanted = (
@@ -199,7 +204,24 @@ def _chosen(data: Path) -> list[str]:
     return [name for name in wanted if any(name == each.partition(".")[0] for each in names)]
 
 
-BENCHES = {"overhead": overhead, "cached": cached, "assemble": assemble, "set": real_set}
+def compiler(bench: Bench) -> None:
+    """OCaml from its sources: one package that takes minutes, and 260 MB of layer."""
+    fetch = _recordings().parent / "tools" / "fetch-sources"
+    package, mirror = "ocaml-compiler.5.3.0", f"{bench.folder}/mirror"
+    shutil.copytree(ROOT / "tests" / "compiler-repository", bench.folder / "repository")
+    run([sys.executable, str(fetch), mirror, f"overlay:{package}"])
+    opam, own = Row("opam install, two jobs"), Row("obuild health-check, two cores")
+    seconds, installed = bench.opam(package, jobs=2, folders="repository mirror")
+    assert installed == 1
+    opam.seconds.append(seconds)
+    words = ("--repo", f"{bench.folder}/repository", "--archive-mirror", mirror, "--offline", "--cores", "2", package)
+    own.seconds.append(bench.check(*words))
+    table = Table("a compiler from its sources")
+    table.add(opam)
+    table.add(own, opam, "≤ 1.05x")
+
+
+BENCHES = {"overhead": overhead, "cached": cached, "assemble": assemble, "set": real_set, "compiler": compiler}
 
 
 def main(words: list[str]) -> None:

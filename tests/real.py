@@ -109,10 +109,10 @@ class Real:
         known = {name for file in files for name in file["packages"]}
         return sorted(name for name in known if name.removeprefix("overlay:") in SOURCES)
 
-    def run(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str | Path, timeout: int = 290) -> subprocess.CompletedProcess[str]:
         """A command of obuild in the store."""
-        line = [PROGRAM, *words[:1], "--store", self.store, *words[1:]]
-        return subprocess.run(list(map(str, line)), capture_output=True, text=True, timeout=290)
+        line = [PROGRAM, *words, "--store", self.store]
+        return subprocess.run(list(map(str, line)), capture_output=True, text=True, timeout=timeout)
 
     def check(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """A health check."""
