@@ -364,6 +364,25 @@ def test_what_it_stands_on_is_built_elsewhere(clinic: Practice, tmp_path: Path) 
     assert subprocess.run([PROGRAM, "fsck", "--store", store]).returncode == 0
 
 
+def test_sources_that_are_directories_are_brought_for_all(clinic: Practice, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "data").write_text("of the project\n")
+    (project / "below.opam").write_text(
+        'opam-version: "2.0"\ninstall: [["mkdir" "-p" share] ["cp" "data" "%{share}%/below"]]\n'
+    )
+    (project / "bad.opam").write_text(
+        'opam-version: "2.0"\ndepends: "below"\nbuild: ["sh" "-c" "cat data %{share}%/below; exit 9"]\n'
+    )
+    assert clinic.check("bad", "--pin", project).returncode == 1
+    parcel = exported(clinic, tmp_path, "--specs")
+    project.rename(tmp_path / "gone")
+    done = clinic.replay(parcel, "--offline", store=f"overlay:{tmp_path}/second")
+    assert done.returncode == 1, done.stderr
+    assert "built from its spec: below.dev\n" in done.stderr
+    assert done.stdout.endswith("of the project\nof the project\n")
+
+
 def test_what_it_stands_on_does_not_build_elsewhere(clinic: Practice, tmp_path: Path) -> None:
     clinic.break_(depends='"one"', one__1=install("one", first=f"test $OBUILD_JOBS -lt {os.cpu_count()}00"))
     parcel, store = tmp_path / "specs", f"overlay:{tmp_path}/second"
