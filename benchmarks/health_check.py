@@ -8,9 +8,10 @@ and busybox-static: the platform is one busybox that calls itself Debian 13.
 
 from __future__ import annotations
 
+import json
 import os
-import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -45,6 +46,9 @@ RECIPE = """((from tiny) (shell /bin/sh -c)
 
 UNFETCHED = 1
 """The exit status: a few packages of opam-repository have sources without checksums, which offline nobody knows."""
+
+BUSY = 20
+"""Packages that compute, for each processor."""
 
 
 def main(words: list[str]) -> None:
@@ -111,8 +115,6 @@ def planned(folder: str, place: str, key: str, compiler: str) -> Batch:
 
 def fill(folder: str, batch: Batch) -> None:
     """Put layers that have nothing in them into the store."""
-    import json
-
     for job in batch.jobs.values():
         name = layer_id(job.build, job.plan)
         os.makedirs(f"{folder}/store/{name}")
@@ -153,19 +155,41 @@ def recording(folder: str, place: str, key: str, compiler: str) -> None:
 
 
 def working(folder: str, key: str) -> None:
-    """Whether two workers keep two processors busy with builds that need them."""
-    repo = f"{folder}/repository"
-    for number in range(40):
-        path = f"{repo}/packages/p{number}/p{number}.1"
-        os.makedirs(path)
-        with open(f"{path}/opam", "w", encoding="utf-8") as file:
-            loop = "i=0; while [ $i -lt 250000 ]; do i=$((i+1)); done"
-            file.write(
-                f'opam-version: "2.0"\nbuild: ["sh" "-c" "{loop}"]\ninstall: ["sh" "-c" "mkdir -p %{{share}}%"]\n'
-            )
-    line = [sys.executable, "-m", "obuild", "health-check", "--all", "--store", f"overlay:{folder}/store", "-j", "2"]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = run([*line, "--platform", key, "--repo", repo, "--cache", f"{folder}/cache"])
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    print(f"\n40 packages by two workers: {seconds:.1f} s, processors busy {100 * cpu / seconds / 2:.0f} % (bar: 90 %)")
+    """Whether as many workers keep all processors busy with builds that need them, while there is work for each."""
+    repo, workers = f"{folder}/repository", os.cpu_count() or 1
+    for number in range(BUSY * workers):
+        busy_package(f"{repo}/packages/p{number}/p{number}.1")
+    line = [sys.executable, "-m", "obuild", "health-check", "--all", "--store", f"overlay:{folder}/store"]
+    line += ["-j", str(workers), "--platform", key, "--repo", repo, "--cache", f"{folder}/cache", "--progress", "json"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        looks = [Look(process.pid) for event in process.stdout if json.loads(event)["event"] in ("started", "ended")]
+    start, end = looks[0], looks[-workers]  # from then on some have nothing to do
+    total = (end.time - start.time) * workers
+    used, idle = (100 * part / total for part in (end.cpu - start.cpu, end.idle - start.idle))
+    print(f"\n{BUSY * workers} packages by {workers} workers: {total / workers:.1f} s, processors busy with them")
+    print(f"{used:.0f} % (bar: 90 %), with other things {100 - used - idle:.0f} %, with nothing {idle:.0f} %")
+
+
+def busy_package(path: str) -> None:
+    """A package that computes for about half a second."""
+    os.makedirs(path)
+    loop = "i=0; while [ $i -lt 250000 ]; do i=$((i+1)); done"
+    with open(f"{path}/opam", "w", encoding="utf-8") as file:
+        file.write(f'opam-version: "2.0"\nbuild: ["sh" "-c" "{loop}"]\ninstall: ["sh" "-c" "mkdir -p %{{share}}%"]\n')
+
+
+class Look:
+    """The processor seconds that a process and all its descendants that have ended used until now.
+
+    `idle` are those that nobody used: on a machine that does other things too, what is used by neither is what counts.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.time = time.perf_counter()
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            used = file.read().rpartition(")")[2].split()[11:15]  # utime stime cutime cstime
+        with open("/proc/stat", encoding="utf-8") as file:
+            idle = file.readline().split()[4:6]  # idle iowait
+        ticks = os.sysconf("SC_CLK_TCK")
+        self.cpu, self.idle = sum(map(int, used)) / ticks, sum(map(int, idle)) / ticks
