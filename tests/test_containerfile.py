@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from obuild import containerfile, spec
+from obuild import spec
+from obuild.dockerfile import reading
 from obuild.errors import SpecError
 from obuild.spec import Cache, Comment, Copy, Env, FromBuild, Op, Run, Secret, Shell, Spec, User, Workdir
 
@@ -17,12 +18,12 @@ HOST = ("host",)
 
 
 def ops(text: str, **options: object) -> tuple[Op, ...]:
-    return containerfile.parse(f"FROM base\n{text}\n", "Dockerfile", **options)[0].ops  # type: ignore[arg-type]
+    return reading.parse(f"FROM base\n{text}\n", "Dockerfile", **options)[0].ops  # type: ignore[arg-type]
 
 
 def problems(text: str, **options: object) -> list[str]:
     with pytest.raises(SpecError) as caught:
-        containerfile.parse(text, "Dockerfile", **options)  # type: ignore[arg-type]
+        reading.parse(text, "Dockerfile", **options)  # type: ignore[arg-type]
     return [f"{problem.line} {problem.message}" for problem in caught.value.problems]
 
 
@@ -103,7 +104,7 @@ COPY --from=nginx:1 /g /h
 FROM build
 WORKDIR /x
 """
-    found, notes = containerfile.parse(text, "Dockerfile")
+    found, notes = reading.parse(text, "Dockerfile")
     run = (Comment("the header"), SH, Run("a", network=HOST))
     copies = [
         (("/a",), "/b", "Build"),
@@ -123,7 +124,7 @@ WORKDIR /x
 def test_arguments_and_variables_of_the_image_can_be_given() -> None:
     text = "ARG TAG\nFROM a:${TAG:-1}\nARG TAG=2\nARG OTHER\nENV PATH=/x:$PATH T=$TAG O=$OTHER"
     given = {"TAG": "9", "PATH": "/bin"}
-    found, notes = containerfile.parse(text, "t", arguments=given)
+    found, notes = reading.parse(text, "t", arguments=given)
     assert found == Spec("a:9", (Env("TAG", "9"), Env("PATH", "/x:/bin"), Env("T", "9"), Env("O", "")))
     assert [note.line for note in notes] == [3]
 
@@ -140,7 +141,7 @@ def test_the_context_says_what_is_a_directory_and_what_a_pattern_stands_for() ->
 
 def test_notes() -> None:
     text = "FROM a\nLABEL x=y\nEXPOSE 80\nCMD x\nUSER 5\nCOPY a b/\nENV X=${Y:-1}\nVOLUME /x"
-    found, notes = containerfile.parse(text, "t")
+    found, notes = reading.parse(text, "t")
     assert [str(note) for note in notes] == [
         't:2:1: "LABEL" changes no file and is left out',
         't:3:1: "EXPOSE" changes no file and is left out',
@@ -204,17 +205,17 @@ def test_problems(text: str, expected: list[str]) -> None:
     if expected:
         assert problems(text) == expected
     else:
-        assert containerfile.parse(text, "t")[0].ops == (Env("A", ""),)
+        assert reading.parse(text, "t")[0].ops == (Env("A", ""),)
 
 
 def test_directives_set_the_escape_character_and_are_no_comments() -> None:
     text = "# syntax=docker/dockerfile:1\n# escape=`\nFROM a\nRUN b `\n  c\nENV X=`$y\nWORKDIR C:\\x\n# escape=\\\n"
-    found, _ = containerfile.parse(text, "t", network=())
+    found, _ = reading.parse(text, "t", network=())
     assert found.ops == (SH, Run("b c"), Env("X", "$y"), Workdir("C:\\x"), Comment("escape=\\"))
 
 
 def test_lines_that_end_as_on_windows() -> None:
-    assert containerfile.parse("FROM a\r\nRUN b \\\r\n  c\r\n", "t", network=())[0].ops == (SH, Run("b c"))
+    assert reading.parse("FROM a\r\nRUN b \\\r\n  c\r\n", "t", network=())[0].ops == (SH, Run("b c"))
 
 
 WORDS = [
@@ -246,7 +247,7 @@ WORDS = [
 )
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
-        found, _ = containerfile.parse(f"FROM a\n{text}", "t")
+        found, _ = reading.parse(f"FROM a\n{text}", "t")
     except SpecError as error:
         found = None
         told = [problem.message for problem in error.problems]

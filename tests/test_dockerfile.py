@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import needs
 
-from obuild import containerfile, dockerfile, spec
+from obuild import dockerfile, spec
+from obuild.dockerfile import reading
 from obuild.errors import SpecError, UsageError
 from obuild.spec import Comment, Copy, Env, FromBuild, FromPackage, Op, Run, Secret, Shell, Spec, User, Workdir
 
@@ -336,7 +337,7 @@ def test_what_is_written_is_read_back() -> None:
     )
     tools = Spec("base", (Shell(("/bin/sh", "-c")), Run("make")))
     recipe = Spec("base", ops, (("tools", tools),))
-    found, notes = containerfile.parse(dockerfile.format(recipe, buildkit=True), "t", network=())
+    found, notes = reading.parse(dockerfile.format(recipe, buildkit=True), "t", network=())
     assert notes == ()
     expected = [op for op in ops if not isinstance(op, Run) or op.shell != "echo a |\n\n cat"]
     assert [op for op in found.ops if not isinstance(op, Run) or op.shell != "echo a | cat"] == expected

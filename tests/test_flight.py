@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from obuild.build.flight import Flight, Flights, Slots
 from obuild.cancel import Cancel
 from obuild.errors import Cancelled, ObuildError
-from obuild.flight import Flight, Flights, Slots
 
 
 class Party:

@@ -11,11 +11,12 @@ from house import House, stage
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from obuild import dockerfile, sexp
+from obuild import dockerfile
 from obuild import spec as language
 from obuild.build import Builder, Context
 from obuild.errors import ObuildError, SandboxError
 from obuild.sandbox import Sandbox
+from obuild.spec import sexp
 
 ROOT = Path(__file__).parent.parent
 SPECS = [path.read_bytes() for path in sorted([*ROOT.glob("specs/*.spec"), *ROOT.glob("examples/*.spec")])]

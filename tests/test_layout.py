@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from obuild import layout, sexp
 from obuild.errors import SpecError
+from obuild.spec import layout, sexp
 
 WORDS = st.sampled_from(
     ["a", "run", "build", "copy", '"x y"', '""', '"a \\\n  b"', "word" * 9, '"two words of some length"']

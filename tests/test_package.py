@@ -18,9 +18,9 @@ from stores import describe
 
 from obuild import spec as language
 from obuild.build import Builder, Context
+from obuild.build.package import request
 from obuild.cancel import Cancel
 from obuild.errors import Cancelled, FetchError, ObuildError, StepFailed, StoreError, UsageError
-from obuild.package import request
 from obuild.store import Layer
 from obuild.switch.prefix import Relocations, parse_relocations
 

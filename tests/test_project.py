@@ -16,17 +16,17 @@ SOURCES = sorted((ROOT / "obuild").rglob("*.py"))
 # Higher levels import lower ones; modules of one level only where listed in SAME.
 LEVELS = [
     ["errors", "value"],
-    "system kernel disk digest log cancel flight sexp check layout image reference retry compress quantity".split(),
-    ["docker_engine", "op", "form", "spec", "dockerfile", "containerfile", "instruction", "step", "archive", "unpack"],
-    ["store", "sandbox", "fetch", "download", "manifest", "copy", "source", "export", "opam", "clone", "switch"],
-    ["build", "stage", "plan", "platform", "base", "branch", "context", "failure", "supply", "package"],
+    "system kernel disk digest log cancel image reference retry compress quantity".split(),
+    ["docker_engine", "spec", "dockerfile", "archive", "unpack"],
+    ["store", "sandbox", "fetch", "download", "manifest", "copy", "export", "opam", "clone", "switch"],
+    ["build", "plan", "platform"],
     ["runs", "replay", "install"],
     ["cli", "__main__"],
 ]
 HOMES = {
     "apprise": "runs/notify",
     "blake3": "manifest",
-    "sexpdata": "sexp",
+    "sexpdata": "spec/sexp",
     "lark": "opam/",
     "docker": "docker_engine",
     "pyroute2": "sandbox/network",

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from obuild import sexp
 from obuild.errors import SpecError
-from obuild.sexp import Atom, List
+from obuild.spec import sexp
+from obuild.spec.sexp import Atom, List
 
 TEXTS = st.binary(max_size=12).map(lambda data: data.decode("utf-8", "surrogateescape"))
 TREES = st.recursive(TEXTS, lambda inner: st.lists(inner, max_size=4), max_leaves=20)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from house import SHELL, House
 
-from obuild import stage
+from obuild.build import stage
 
 COPY = f'((from b) {SHELL} (copy (src data) (dst /in/)) (run (shell "cat /in/data/*")))'
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from house import PROGRAM, House
 
-from obuild import containerfile, dockerfile
+from obuild import dockerfile
 from obuild import spec as language
+from obuild.dockerfile import reading
 from obuild.platform.recipe import SUITES, find_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -51,7 +52,7 @@ def test_obuilder_would_understand_it(path: Path) -> None:
 def test_it_is_a_dockerfile_too(path: Path) -> None:
     text = dockerfile.format(language.parse(path.read_text(), path.name), buildkit=True)
     assert text.startswith("FROM ")
-    again, _ = containerfile.parse(text, path.name)
+    again, _ = reading.parse(text, path.name)
     assert [name for name, _ in again.builds] == [
         name for name, _ in language.parse(path.read_text(), path.name).builds
     ]

@@ -140,7 +140,7 @@ def _package_request(spec: language.Spec, store: Store) -> dict[str, Any]:
     """How the layer of a package is asked for by the text of its spec; {} for other specs."""
     if not spec.ops or not isinstance(spec.ops[-1], language.Copy):
         return {}
-    from obuild.package import request
+    from obuild.build.package import request
 
     return request(spec, store)
 

@@ -63,10 +63,10 @@ def dockerfile(*, file: str, buildkit: bool, escape: str) -> int:
 
 def import_dockerfile(*, file: str, context: str | None, arg: tuple[tuple[str, str], ...], no_network: bool) -> int:
     """Print the spec that does what a Dockerfile does; what had to be left out goes to standard error."""
-    from obuild import containerfile
+    from obuild.dockerfile import reading
 
     folder = context or ("." if file == "-" else os.path.dirname(file) or ".")
-    spec, notes = containerfile.parse(
+    spec, notes = reading.parse(
         read_text(file),
         shown(file),
         arguments=dict(arg),

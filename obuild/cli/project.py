@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 from obuild import kernel
 from obuild.build import Builder, Context, Options
+from obuild.build.context import follow
 from obuild.cli.build import named_sandbox, on_signals
 from obuild.cli.check import Check
 from obuild.cli.health import OPTIONS
 from obuild.cli.option import Argument, Command, Option, unset
 from obuild.cli.show import terminal_env, write
-from obuild.context import follow
 from obuild.opam.solver import Request, Solution, load_pins
 from obuild.plan import HOME, compile_switch, recorded
 from obuild.runs.merge import Target, merge

@@ -10,15 +10,15 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 
-from obuild.context import Context, follow
+from obuild.build.context import Context, follow
+from obuild.build.stage import Stage
+from obuild.build.supply import is_stacked, is_supply
 from obuild.digest import sha256
 from obuild.disk import Lock
 from obuild.errors import StepFailed
 from obuild.log import Reporter
 from obuild.replay.memory import ASKED
 from obuild.spec import Copy, FromOpam, Run
-from obuild.stage import Stage
-from obuild.supply import is_stacked, is_supply
 from obuild.value import replace
 
 TYPE_CHECKING = False

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from obuild import spec as language
+from obuild.build.supply import is_stacked
 from obuild.errors import StoreError, UsageError, nearest
 from obuild.spec import Copy, FromOpam, FromPackage, FromText, Run
 from obuild.store.layer import layer_path, unescape
-from obuild.supply import is_stacked
 from obuild.value import value
 
 TYPE_CHECKING = False

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from obuild import spec as language
 from obuild.archive import open_archive
 from obuild.build import Context
+from obuild.build.package import asked
 from obuild.errors import FetchError, ObuildError, StepFailed, StoreError, UsageError
 from obuild.opam.platform import parse_platform
-from obuild.package import asked
 from obuild.platform.base import parse_base
 from obuild.platform.make import publish
 from obuild.replay.again import NOWHERE

@@ -11,11 +11,11 @@ import os
 import time
 
 from obuild import spec as language
+from obuild.build.stage import Stage
 from obuild.digest import sha256
 from obuild.errors import ObuildError, StepFailed
 from obuild.log import Reporter
 from obuild.spec import Copy, Env, FromOpam, FromPackage
-from obuild.stage import Stage
 from obuild.store import Layer
 
 TYPE_CHECKING = False
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from obuild.build import Builder
+    from obuild.build.context import Context
     from obuild.cancel import Cancel
-    from obuild.context import Context
     from obuild.spec import Spec
     from obuild.store import Store
     from obuild.store.package import PackageDraft

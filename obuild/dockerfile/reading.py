@@ -9,17 +9,31 @@ from __future__ import annotations
 
 import re
 
+from obuild.dockerfile.instruction import Unsaid, expand, read, words
 from obuild.errors import Problem, SpecError, nearest
-from obuild.form import HIGHEST_ID
-from obuild.instruction import Unsaid, expand, read, words
-from obuild.op import Cache, Comment, Copy, Env, FromBuild, FromContext, Place, Run, Secret, Shell, Spec, User, Workdir
+from obuild.spec.form import HIGHEST_ID
+from obuild.spec.op import (
+    Cache,
+    Comment,
+    Copy,
+    Env,
+    FromBuild,
+    FromContext,
+    Place,
+    Run,
+    Secret,
+    Shell,
+    Spec,
+    User,
+    Workdir,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from obuild.instruction import Instruction
-    from obuild.op import Op
+    from obuild.dockerfile.instruction import Instruction
+    from obuild.spec.op import Op
 
     Find = Callable[[str], Sequence[str]]
 

@@ -10,13 +10,13 @@ the place of the context directory, modification times.
 
 from __future__ import annotations
 
-from obuild import sexp
 from obuild.digest import sha256
+from obuild.spec import sexp
 from obuild.value import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from obuild.sexp import Tree
+    from obuild.spec.sexp import Tree
 
 __all__ = ["CopyStep", "FromStep", "OpamStep", "RunStep", "StackStep", "Step", "UrlStep"]
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 
+from obuild.build.step import CopyStep, OpamStep, StackStep, UrlStep
 from obuild.digest import sha256
 from obuild.errors import ObuildError
 from obuild.spec import Copy, FromOpam, FromPackage, FromText, FromUrl
-from obuild.step import CopyStep, OpamStep, StackStep, UrlStep
 from obuild.value import value
 
 TYPE_CHECKING = False

@@ -8,10 +8,10 @@ does to a switch. `extensions` lists what in a text OBuilder would not understan
 
 from __future__ import annotations
 
-from obuild import form, layout, sexp
 from obuild.errors import Problem
-from obuild.form import is_glob
-from obuild.op import (
+from obuild.spec import form, layout, sexp
+from obuild.spec.form import is_glob
+from obuild.spec.op import (
     Cache,
     Comment,
     Copy,
@@ -35,7 +35,7 @@ from obuild.op import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from obuild.sexp import Tree
+    from obuild.spec.sexp import Tree
 
 __all__ = [
     "Cache",

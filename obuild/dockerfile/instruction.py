@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 
-from obuild.check import shown
 from obuild.errors import Problem
+from obuild.spec.check import shown
 from obuild.value import value
 
 TYPE_CHECKING = False

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 
-from obuild.sexp import List, escape, is_bare, quote
+from obuild.spec.sexp import List, escape, is_bare, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from obuild.sexp import Node, Source, Tree
+    from obuild.spec.sexp import Node, Source, Tree
 
 __all__ = ["format", "tidy"]
 

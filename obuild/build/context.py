@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from obuild.branch import Branch
+    from obuild.build.branch import Branch
     from obuild.spec import Op
 
 __all__ = ["Context", "Options", "follow", "join"]

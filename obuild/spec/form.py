@@ -5,9 +5,9 @@ Everything that OBuilder reads is read, also what can only fail later there; wha
 
 from __future__ import annotations
 
-from obuild.check import Check, head, shown
 from obuild.errors import nearest
-from obuild.op import (
+from obuild.spec.check import Check, head, shown
+from obuild.spec.op import (
     Cache,
     Comment,
     Copy,
@@ -28,14 +28,14 @@ from obuild.op import (
     User,
     Workdir,
 )
-from obuild.sexp import Atom, List
+from obuild.spec.sexp import Atom, List
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from obuild.errors import Problem
-    from obuild.sexp import Node, Source
+    from obuild.spec.sexp import Node, Source
 
 __all__ = ["HIGHEST_ID", "is_glob", "read"]
 

@@ -7,14 +7,14 @@ A check that fails returns a harmless value of the right type and notes the prob
 from __future__ import annotations
 
 from obuild.errors import SpecError, nearest
-from obuild.sexp import Atom, List
+from obuild.spec.sexp import Atom, List
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from obuild.errors import Problem
-    from obuild.sexp import Node, Source
+    from obuild.spec.sexp import Node, Source
 
 __all__ = ["Check", "head", "shown"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from obuild.context import Context
+    from obuild.build.context import Context
+    from obuild.build.stage import Stage
     from obuild.spec import Spec
-    from obuild.stage import Stage
     from obuild.store import Layer
     from obuild.store.hold import Hold
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 
+from obuild.build.context import Context, Options
+from obuild.build.stage import Stage
 from obuild.cancel import Cancel
-from obuild.context import Context, Options
 from obuild.errors import Cancelled, ObuildError
 from obuild.log import Redactor, Reporter
-from obuild.stage import Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
+    from obuild.build.flight import Flight, Flights
     from obuild.download import Sources
-    from obuild.flight import Flight, Flights
     from obuild.sandbox import Sandbox
     from obuild.spec import Spec
     from obuild.store import Draft, Layer, Store
@@ -86,7 +86,7 @@ class Builder:
         files: Mapping[str, bytes],
         stage: Stage,
     ) -> Layer:
-        from obuild.package import build_package
+        from obuild.build.package import build_package
 
         return build_package(
             self, spec, context, id=id, meta=meta, files=files, reporter=stage.reporter, cancel=stage.cancel
@@ -94,7 +94,7 @@ class Builder:
 
     def hit(self, id: str, meta: Mapping[str, Any]) -> Layer | None:
         """The finished layer of the package `id` that `build` would find, stamped as used now; None without one."""
-        from obuild.package import asked
+        from obuild.build.package import asked
 
         return self.store.package(id, asked(meta))
 
@@ -138,7 +138,7 @@ class Builder:
         `facts` are kept in its `layer.json`; `secrets` are hidden in its log.
         """
         if self._flights is None:
-            from obuild.flight import Flights, Slots
+            from obuild.build.flight import Flights, Slots
 
             self._flights, self._slots = Flights(), Slots(self.options.jobs)
 

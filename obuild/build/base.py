@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from obuild.build.step import FromStep
 from obuild.errors import FetchError
 from obuild.fetch import open_fetcher
-from obuild.step import FromStep
 from obuild.value import value
 
 TYPE_CHECKING = False
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from obuild.build.stage import Stage
     from obuild.cancel import Cancel
-    from obuild.stage import Stage
     from obuild.store import Draft, Layer
 
 __all__ = ["Begun", "begin"]

@@ -11,10 +11,12 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from obuild import spec as language
-from obuild.base import begin
-from obuild.branch import Branch
+from obuild.build.base import begin
+from obuild.build.branch import Branch
+from obuild.build.context import follow, join
+from obuild.build.step import CopyStep, RunStep
+from obuild.build.supply import Ground, Site, is_stacked, is_supply, supply
 from obuild.cancel import Cancel
-from obuild.context import follow, join
 from obuild.errors import Cancelled, LimitExceeded, ObuildError, StepFailed, StoreError, nearest
 from obuild.sandbox import Mount, Process, SecretFile
 from obuild.spec import (
@@ -27,8 +29,6 @@ from obuild.spec import (
     Run,
     Spec,
 )
-from obuild.step import CopyStep, RunStep
-from obuild.supply import Ground, Site, is_stacked, is_supply, supply
 from obuild.value import replace
 
 TYPE_CHECKING = False
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from obuild.build import Builder, Fill
-    from obuild.context import Context
+    from obuild.build.context import Context
+    from obuild.build.source import Directory, Result
+    from obuild.build.supply import Supply
     from obuild.log import Reporter
-    from obuild.source import Directory, Result
     from obuild.spec import Op, Secret
     from obuild.store import Draft, Layer, Store
     from obuild.store.hold import Hold
-    from obuild.supply import Supply
 
 __all__ = ["Stage"]
 
@@ -284,7 +284,7 @@ class Stage:
                 except LimitExceeded as error:
                     raise failed(error.message, 128 + 9, error.hint) from None  # it was killed
                 if status:
-                    from obuild.failure import advice, failure
+                    from obuild.build.failure import advice, failure
 
                     raise failed(failure(process.argv, status), status, advice(op, draft.log))
 
@@ -324,7 +324,7 @@ class Stage:
         return self.make(step, _facts("copy", " ".join(op.src), context), ground.parents, fill)
 
     def _source(self, op: Copy, context: Context) -> Directory | Result:
-        from obuild.source import Directory, Result  # a build without a `copy` does without
+        from obuild.build.source import Directory, Result  # a build without a `copy` does without
 
         index = f"{self.builder.store.path}/index"
         match op.source:

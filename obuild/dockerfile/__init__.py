@@ -10,13 +10,13 @@ import json
 import re
 
 from obuild.errors import Problem, SpecError, UsageError, nearest
-from obuild.op import Comment, Copy, Env, FromBuild, FromContext, Run, Shell, User, Workdir
+from obuild.spec.op import Comment, Copy, Env, FromBuild, FromContext, Run, Shell, User, Workdir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from obuild.op import Op, Place, Spec
+    from obuild.spec.op import Op, Place, Spec
 
 __all__ = ["ESCAPES", "format", "losses"]
 
