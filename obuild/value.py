@@ -55,17 +55,27 @@ def replace(item: T, **changes: Any) -> T:
 
 def _init(self: Any, *args: Any, **kwargs: Any) -> None:
     names = self.__match_args__
+    if kwargs or len(args) != len(names):
+        args = _in_order(self, names, args, kwargs)
+    for name, arg in zip(names, args, strict=True):
+        _set(self, name, arg)
+    check = getattr(self, "__post_init__", None)
+    if check:
+        check()
+
+
+_set = object.__setattr__
+
+
+def _in_order(self: Any, names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """A value for each field. Raises `TypeError` where there is none, or more than one."""
     if len(args) > len(names):
         raise TypeError(f"{type(self).__name__} takes {len(names)} fields, not {len(args)}")
     given = {**self._defaults, **dict(zip(names, args, strict=False)), **kwargs}
     if len(given) != len(names) or not kwargs.keys().isdisjoint(names[: len(args)]):
         wrong = given.keys() ^ set(names) or kwargs.keys() & set(names[: len(args)])
         raise TypeError(f"{type(self).__name__}: missing, unknown or repeated fields: {', '.join(sorted(wrong))}")
-    for name in names:
-        object.__setattr__(self, name, given[name])
-    check = getattr(self, "__post_init__", None)
-    if check:
-        check()
+    return tuple([given[name] for name in names])
 
 
 def _items(self: Any) -> tuple[Any, ...]:

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from obuild.opam import format as opam_format
 from obuild.opam.format import WIDTHS, format_items
+from obuild.opam.layout import lay_out
 from obuild.opam.syntax import parse
 
 
@@ -74,6 +76,15 @@ def test_a_line_may_have_77_columns_while_its_box_is_open() -> None:
 def test_a_list_breaks_everywhere_or_nowhere() -> None:
     text = printed(f"a: [{words(20, 20, 20, 20)}]")
     assert text.splitlines() == ["a: [", *[f"  {words(20)}" for _ in range(4)], "]"]
+
+
+@pytest.mark.parametrize("count", [26, 27, 60])
+def test_more_texts_than_fit_are_broken_as_by_the_boxes(count: int) -> None:
+    values = tuple(["", 'a "', "\\", "é", "x" * 90][number % 5] for number in range(count))
+    item = ("field", "depends", ("list", values), 0)
+    tokens = opam_format._field_tokens("depends", ("list", values))
+    for width in WIDTHS.values():
+        assert format_items([item], width) == lay_out(tokens, 0, width)
 
 
 def test_what_was_measured_in_time_may_end_at_the_margin() -> None:

@@ -152,7 +152,7 @@ class _Package:
         opam: dict[str, Any] = next((facts for layer in own if (facts := layer.meta().get("opam"))), {})
         conflicts = self._conflicts(opam)
         self._draft.meta |= {"exit_status": 0, "base": base, "prefix": prefix, "opam": opam, "conflicts": conflicts}
-        self._draft.stand_on(before.parents)
+        self._draft.stand_on(tuple([parent for parent in before.parents if parent != stage.root]))
         if stage.lock is not None:
             stage.lock.release()
 

@@ -83,6 +83,8 @@ class Stage:
         """The layers so far, each with the number of the last op in it; the base's is -1."""
         self.switch: tuple[int, str] | None = None
         """Which op makes the switch that a package is built in, and the switch's prefix."""
+        self.root = ""
+        """The layer of the empty switch that it is made on."""
 
     def nested(self, name: str, reporter: Reporter) -> Stage:
         """A stage inside this one, cancelled with it."""
@@ -212,21 +214,45 @@ class Stage:
         if alone:
             ground = self._settle(ground, context)
             self.switch = (self.number, join(context.workdir, op.dst).rstrip("/"))
-        builder = self.builder
         site = Site(
             ground.id,
             context.user,
             context.workdir,
             join(context.workdir, op.dst),
             self._packages,
-            builder.sources,
+            self.builder.sources,
             self._package,
             self._variables,
         )
         with self._at(op):
             added = supply(op, self.number, site, self.reporter.output, self.cancel)
-        ground = Ground(ground.parents, (*ground.supplies, added))
+            parents = self._rooted(op, site, ground.parents, context) if alone else ground.parents
+        ground = Ground(parents, (*ground.supplies, added))
         return self._settle(ground, context) if alone else ground
+
+    def _rooted(self, op: Copy, site: Site, parents: tuple[str, ...], context: Context) -> tuple[str, ...]:
+        """What a package's switch is made on: an empty one, made once for all packages, below those that are stacked.
+
+        Directories cost much to make where hundreds of layers have to be asked whether they are there.
+        """
+        if not self._package or parents[0] != self._base:
+            return parents
+        site = replace(site, base=self._base, workdir="/", owner="")
+        root = supply(replace(op, source=FromOpam("root")), self.number, site, _unheard, self.cancel)
+
+        def fill(draft: Draft, write: Callable[[bytes], None], cancel: Cancel) -> None:
+            root.put(draft.root, write, cancel)
+
+        self.root = root.id
+        while True:
+            if self.builder.store.get(root.id) is None:
+                self.builder.make(root.id, (self._base,), fill, self, (), _facts("copy", "an empty switch", context))
+            try:
+                self._holds.append(self.builder.store.hold(root.id))
+                return (parents[0], root.id, *parents[1:])
+            except StoreError as error:
+                if not error.temporary:
+                    raise  # otherwise it has been pruned meanwhile
 
     def _stack(self, op: Copy, package: FromPackage, ground: Ground) -> Ground:
         """Stack the finished layer of a package on what there is."""
@@ -433,6 +459,10 @@ _SHORT = 40
 
 def _nothing(_: Draft, __: Callable[[bytes], None], ___: Cancel) -> None:
     """All that there is to do for a layer is done by stacking others."""
+
+
+def _unheard(_: bytes) -> None:
+    """There is nothing to say of what is the same for all packages."""
 
 
 def _filled(env: tuple[tuple[str, str], ...], more: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

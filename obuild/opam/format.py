@@ -49,7 +49,7 @@ def _format_item(item: Item, column: int, width: Width) -> str:
             return _block(title, [_format_item(inner, column + 2, width) for inner in inside], "}", column)
         case ("field", _, ("list", () | (("list", ()),)), _):
             return ""
-        case ("field", name, ("list", values), _) if any(map(_is_long, values)):
+        case ("field", name, ("list", values), _) if any(map(_is_long, values)) or _are_many(values):
             return _block(f"{name}: [", [_fill(value, column + 2, width) for value in values], "]", column)
         case ("field", name, value, _):
             line = f"{name}: {flat(value)}"
@@ -67,6 +67,11 @@ def _is_long(value: Value) -> bool:
         case ("list", _) | ("option", _, (_, *_)):
             return True
     return False
+
+
+def _are_many(values: Sequence[Value]) -> bool:
+    """Whether these are texts, and more than a line can take: two quotes and a space are all that each needs."""
+    return len(values) > MARGIN // 3 and all(isinstance(value, str) and "\n" not in value for value in values)
 
 
 def _block(head: str, lines: Sequence[str], tail: str, column: int) -> str:

@@ -63,14 +63,12 @@ class Holds:
         Who is the first in this process to hold it stamps it as used: after that, so that `prune` sees it has been.
         """
         with self._lock:
-            info = os.stat(path)
-            mark = info.st_dev, info.st_ino
             shared = self._known.get(path)
-            if shared is None or shared.mark != mark:  # another has its name now, and the old one its own users
+            if shared is None or shared.mark != _mark(os.stat(path)):  # another has its name, and that its own users
                 lock = Lock.attempt(path, shared=True)
                 if lock is None:
                     return None
-                shared = self._known[path] = _Shared(lock, mark)
+                shared = self._known[path] = _Shared(lock, _mark(os.fstat(lock.fd)))
                 _stamp(path)
             shared.users += 1
         return Hold(lambda: self._leave(path, shared))
@@ -82,6 +80,10 @@ class Holds:
                 shared.lock.release()
                 if self._known.get(path) is shared:
                     del self._known[path]
+
+
+def _mark(info: os.stat_result) -> tuple[int, int]:
+    return info.st_dev, info.st_ino
 
 
 def _stamp(path: str) -> None:

@@ -34,8 +34,9 @@ def act(
 ) -> dict[str, Any]:
     """Do what `(copy (from (opam ACTION …)) …)` says to the tree below the host directory `root`.
 
-    `switch`: make `target`, the prefix, a switch of the opam root above it, with all that is in its `packages/`
-    installed, and `workdir` if that is in it: a package without sources is built there, too. `substs`: make each file
+    `root`: make `target`, the prefix, an empty switch of the opam root above it, as far as it is the same for all.
+    `switch`: make it a switch with all that is in its `packages/` installed, and `workdir` if that is in it: a package
+    without sources is built there, too. `substs`: make each file
     `src` in `workdir` from its `.in` file. `install`: install into the prefix `target` what `package` left in
     `workdir`.
 
@@ -48,6 +49,10 @@ def act(
 
     target, workdir = raw(target).rstrip("/"), raw(workdir).rstrip("/")
     with Scene(root, user, write, ids, variables) as scene:
+        if action == "root":
+            from obuild.switch.creation import make_root
+
+            return make_root(scene, target)
         if action == "switch":
             from obuild.switch.creation import make_switch
 

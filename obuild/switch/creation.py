@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from obuild.opam.package import Package
     from obuild.switch.inventory import Inventory, Scene
 
-__all__ = ["make_switch"]
+__all__ = ["make_root", "make_switch"]
 
 # Most definitions have none of these, and need not be read then.
 _MATTERS = re.compile(rb"\b(setenv|compiler|plugin)\b").search
@@ -25,29 +25,47 @@ _plain: set[tuple[Package, str]] = set()
 _MOST_PLAIN = 100_000
 
 
-def make_switch(scene: Scene, prefix: str, workdir: str = "/") -> dict[str, Any]:
-    """Make `prefix` a switch with all that is in its `packages/` installed, and what is above it an opam root.
+def make_root(scene: Scene, prefix: str) -> dict[str, Any]:
+    """Make `prefix` an empty switch, and what is above it an opam root: directories, and files that never change.
 
-    `workdir` is made, too, if it is in the prefix.
+    That it has been done is seen by the last of the files: looking for each costs much where hundreds of layers are
+    asked for it.
     """
     root, _, switch = prefix.rpartition("/")
-    tree, place, home = scene.tree, prefix.encode("latin-1"), root.encode("latin-1")
-    for name in DIRECTORIES:
-        tree.make(place + b"/" + name.encode())
-    if workdir.startswith(f"{prefix}/"):
-        tree.make(workdir.encode("latin-1"))
-    inventory = scene.inventory(place)
-    marked = _Marked(inventory)
     user, group = scene.owner()
     texts = {
         f"{root}/config": format_config(switch),
         f"{root}/repo/repos-config": format_repositories(),
         f"{prefix}/.opam-switch/switch-config": format_switch(switch, root=root, user=user, group=group),
-        f"{prefix}/.opam-switch/switch-state": format_state(inventory.packages.values(), compiler=marked.compiler),
-        f"{prefix}/.opam-switch/environment": _environment(scene, inventory, marked.setenv, prefix, switch),
     }
+    last, text = list(texts.items())[-1]
+    if scene.tree.read(last.encode("latin-1")) == text.encode("latin-1"):
+        return {}
+    for name in DIRECTORIES:
+        scene.tree.make(f"{prefix}/{name}".encode("latin-1"))
     for path, text in texts.items():
-        tree.write(path.encode("latin-1"), text.encode("latin-1"))
+        scene.tree.write(path.encode("latin-1"), text.encode("latin-1"))
+    return {}
+
+
+def make_switch(scene: Scene, prefix: str, workdir: str = "/") -> dict[str, Any]:
+    """Make `prefix` a switch with all that is in its `packages/` installed, and what is above it an opam root.
+
+    `workdir` is made, too, if it is in the prefix.
+    """
+    make_root(scene, prefix)
+    root, _, switch = prefix.rpartition("/")
+    tree, place, home = scene.tree, prefix.encode("latin-1"), root.encode("latin-1")
+    if workdir.startswith(f"{prefix}/"):
+        tree.make(workdir.encode("latin-1"))
+    inventory = scene.inventory(place)
+    marked = _Marked(inventory)
+    texts = {
+        "switch-state": format_state(inventory.packages.values(), compiler=marked.compiler),
+        "environment": _environment(scene, inventory, marked.setenv, prefix, switch),
+    }
+    for name, text in texts.items():
+        tree.write(place + b"/.opam-switch/" + name.encode(), text.encode("latin-1"))
     for package in marked.plugins:
         _link_plugin(scene, home, place, switch, package.name)
     return {}
