@@ -10,11 +10,12 @@ from obuild.value import replace, value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from obuild.build.branch import Branch
     from obuild.spec import Op
 
-__all__ = ["Context", "Options", "follow", "join"]
+__all__ = ["Context", "Options", "facts", "follow", "join", "placed"]
 
 SHELL = ("/usr/bin/env", "bash", "-c")
 """The shell of a stage that names none, as in OBuilder."""
@@ -80,3 +81,14 @@ def follow(context: Context, op: Op) -> Context:
 def join(workdir: str, path: str) -> str:
     """A path in the container; a relative one is below `workdir`."""
     return path if path.startswith("/") else f"{workdir.rstrip('/')}/{path}"
+
+
+def placed(op: Op, message: str) -> str:
+    """A message with the place of the operation that it is about; the spec of a package has no places."""
+    return f"{op.place}: {message}" if str(op.place) else message
+
+
+def facts(op: str, text: str, context: Context) -> dict[str, Any]:
+    """What `layer.json` says of how the layer was made, so that a shell can be opened in the same place."""
+    place = {"env": context.env, "user": context.user, "workdir": context.workdir, "shell": context.shell}
+    return {"op": op, "text": text, "context": place}

@@ -7,28 +7,19 @@ made. Nested builds run beside the stage, and it waits for one where it copies f
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 
 from obuild import spec as language
 from obuild.build.base import begin
 from obuild.build.branch import Branch
-from obuild.build.context import follow, join
-from obuild.build.step import CopyStep, RunStep
+from obuild.build.context import facts, follow, join, placed
+from obuild.build.run import run
+from obuild.build.step import CopyStep
 from obuild.build.supply import Ground, Site, is_stacked, is_supply, supply
 from obuild.cancel import Cancel
-from obuild.errors import Cancelled, LimitExceeded, ObuildError, StepFailed, StoreError, nearest
-from obuild.sandbox import Mount, Process, SecretFile
-from obuild.spec import (
-    Copy,
-    FromBuild,
-    FromContext,
-    FromOpam,
-    FromPackage,
-    FromText,
-    Run,
-    Spec,
-)
+from obuild.errors import Cancelled, ObuildError, StepFailed, StoreError
+from obuild.spec import Copy, FromBuild, FromContext, FromOpam, FromPackage, FromText, Run, Spec
 from obuild.value import replace
 
 TYPE_CHECKING = False
@@ -41,19 +32,14 @@ if TYPE_CHECKING:
     from obuild.build.source import Directory, Result
     from obuild.build.supply import Supply
     from obuild.log import Reporter
-    from obuild.spec import Op, Secret
-    from obuild.store import Draft, Layer, Store
+    from obuild.spec import Op
+    from obuild.store import Draft, Layer
     from obuild.store.hold import Hold
 
 __all__ = ["Stage"]
 
-HOST = "builder"
-"""The host name of a step, as in OBuilder; that of a nested build on private networks is its name."""
-
-
 EARLY = 32 << 20
 """Bytes of files never read before, from which they are copied while their digest is taken, not after."""
-
 
 MOST_BRANCHES = 64
 """Nested builds of one stage in threads of their own at once; how many steps run is for `jobs` to say."""
@@ -147,7 +133,7 @@ class Stage:
     def _fold(self, spec: Spec, context: Context) -> Layer:
         self.reporter.heading(f"(from {spec.base})")
         self.number = -1
-        found = begin(self, spec.base, _facts("from", spec.base, context))
+        found = begin(self, spec.base, facts("from", spec.base, context))
         layer, env, self._variables = found.layer, found.env, found.variables
         self._platform, self._base = spec.base, layer.id
         ground = self._on(layer)
@@ -159,7 +145,7 @@ class Stage:
             self._heading(spec.ops, context)
             match op:
                 case Run():
-                    ground = self._on(self._run(op, context, ground))
+                    ground = self._on(run(self, op, context, ground))
                 case Copy(_, _, FromPackage() as package) if is_stacked(op):
                     ground = self._stack(op, package, ground)
                 case Copy() if is_supply(op):
@@ -167,7 +153,7 @@ class Stage:
                 case Copy():
                     ground = self._on(self._copy(op, context, ground))
                 case _:
-                    with self._at(op):
+                    with self.at(op):
                         context = follow(context, op)
         return self._whole(self._settle(ground, context), context)
 
@@ -198,14 +184,14 @@ class Stage:
             draft.meta |= ground.put(draft.root, write, cancel, self._doing)
 
         names = ", ".join([" ".join(supply.op.src) for supply in ground.supplies])
-        layer = self.make(ground.id, _facts("copy", names, context), ground.parents, fill)
+        layer = self.make(ground.id, facts("copy", names, context), ground.parents, fill)
         self.number = ground.supplies[-1].number
         return self._on(layer)
 
     @contextmanager
     def _doing(self, supply: Supply) -> Iterator[None]:
         self.number = supply.number
-        with self._at(supply.op):
+        with self.at(supply.op):
             yield
 
     def _supply(self, op: Copy, context: Context, ground: Ground) -> Ground:
@@ -224,7 +210,7 @@ class Stage:
             self._package,
             self._variables,
         )
-        with self._at(op):
+        with self.at(op):
             added = supply(op, self.number, site, self.reporter.output, self.cancel)
             parents = self._rooted(op, site, ground.parents, context) if alone else ground.parents
         ground = Ground(parents, (*ground.supplies, added))
@@ -246,7 +232,7 @@ class Stage:
         self.root = root.id
         while True:
             if self.builder.store.get(root.id) is None:
-                self.builder.make(root.id, (self._base,), fill, self, (), _facts("copy", "an empty switch", context))
+                self.builder.make(root.id, (self._base,), fill, self, (), facts("copy", "an empty switch", context))
             try:
                 self._holds.append(self.builder.store.hold(root.id))
                 return (parents[0], root.id, *parents[1:])
@@ -259,7 +245,7 @@ class Stage:
         from obuild.store.package import recorded_base
 
         name, store = f"{self._platform}/{package.id}", self.builder.store
-        with self._at(op):
+        with self.at(op):
             try:
                 self._holds.append(store.hold(name))
             except StoreError as error:
@@ -275,51 +261,8 @@ class Stage:
     def _whole(self, ground: Ground, context: Context) -> Layer:
         """The layer of all that was done; a stack gets one of its own only here."""
         if len(ground.parents) > 1:
-            self._on(self.make(ground.id, _facts("copy", "/", context), ground.parents, _nothing))
+            self._on(self.make(ground.id, facts("copy", "/", context), ground.parents, _nothing))
         return self.layers[-1][1]
-
-    def _run(self, op: Run, context: Context, ground: Ground) -> Layer:
-        secrets = tuple((item.id, item.target) for item in op.secrets)
-        with self._at(op):
-            values = tuple(_secret(context, item) for item in op.secrets)
-        host = "" if op.network in ((), ("host",)) else _host(self.name)
-        step = RunStep(
-            ground.id, context.workdir, context.user, context.env, context.shell, op.shell, op.network, secrets, host
-        )
-        process = Process(
-            argv=(*context.shell, op.shell),
-            cwd=context.workdir,
-            user=context.user,
-            env=_filled(context.env, self.builder.options.variables),
-            network=op.network,
-            secrets=tuple(SecretFile(item.target, content) for item, content in zip(op.secrets, values, strict=True)),
-            limits=self.builder.options.limits,
-            hostname=host or HOST,
-            fast_sync=self.builder.options.fast_sync,
-            no_new_privs=self.builder.options.no_new_privs,
-        )
-
-        def fill(draft: Draft, write: Callable[[bytes], None], cancel: Cancel) -> None:
-            def failed(message: str, status: int, hint: str = "") -> StepFailed:
-                return StepFailed(message, id=step.id, status=status, log=draft.log, hint=hint)
-
-            with self._at(op), _caches(self.builder.store, op, context.user) as mounts:
-                run = replace(process, mounts=mounts)
-                try:
-                    status = self.builder.sandbox().run(run, draft.root, write, state=draft.path, cancel=cancel)
-                except LimitExceeded as error:
-                    raise failed(error.message, 128 + 9, error.hint) from None  # it was killed
-                if status:
-                    from obuild.build.failure import advice, failure
-
-                    raise failed(failure(process.argv, status), status, advice(op, draft.log))
-
-        try:
-            return self.make(step.id, _facts("run", op.shell, context), ground.parents, fill, secrets=values)
-        except StepFailed as error:
-            if error.message == error.said:  # it failed in another process, where it stands elsewhere
-                error.message = _placed(op, error.said)
-            raise
 
     def _copy(self, op: Copy, context: Context, ground: Ground) -> Layer:
         target = join(context.workdir, op.dst)
@@ -329,7 +272,7 @@ class Stage:
         def name(files: str) -> str:
             return CopyStep(below, context.user, target, into, files).id
 
-        with self._at(op):
+        with self.at(op):
             unread, mark = source.unread(op, into=into)
             early = unread >= EARLY
             step = name(f"unread {mark}" if early else source.digest(op, into=into))
@@ -337,7 +280,7 @@ class Stage:
         def fill(draft: Draft, _: Callable[[bytes], None], __: Cancel) -> None:
             from obuild.copy import beside, copy
 
-            with self._at(op):
+            with self.at(op):
                 if early and not source.unread(op, into=into)[0] and draft.settle(name(source.digest(op, into=into))):
                     return  # whoever we waited for has made it
                 with source.scan(op, into=into) as files:
@@ -347,7 +290,7 @@ class Stage:
                     else:
                         write()
 
-        return self.make(step, _facts("copy", " ".join(op.src), context), ground.parents, fill)
+        return self.make(step, facts("copy", " ".join(op.src), context), ground.parents, fill)
 
     def _source(self, op: Copy, context: Context) -> Directory | Result:
         from obuild.build.source import Directory, Result  # a build without a `copy` does without
@@ -359,7 +302,7 @@ class Stage:
             case FromBuild(name):
                 return Result(self.builder.store, context.scope[name].layer(), index)
             case FromPackage(_, id):
-                with self._at(op):
+                with self.at(op):
                     store = self.builder.store
                     lock = store.hold(f"{self._platform}/{id}")
                     self._holds.append(lock)
@@ -397,17 +340,17 @@ class Stage:
         return layer
 
     @contextmanager
-    def _at(self, op: Op) -> Iterator[None]:
+    def at(self, op: Op) -> Iterator[None]:
         """Say of an error where the operation stands that it is about."""
         try:
             yield
         except Cancelled:
             raise
         except ObuildError as error:
-            error.message = _placed(op, error.message)
+            error.message = placed(op, error.message)
             raise
         except OSError as error:
-            raise self.builder.store.explain(error, _placed(op, "can not do this")) from error
+            raise self.builder.store.explain(error, placed(op, "can not do this")) from error
 
     def keep(self, layer: Layer) -> bool:
         """Keep a layer from being pruned while this stage stands on it; False when that has happened already."""
@@ -423,13 +366,6 @@ class Stage:
         return True
 
 
-@contextmanager
-def _caches(store: Store, op: Run, user: tuple[int, int]) -> Iterator[tuple[Mount, ...]]:
-    """The cache directories of a run, as mounts of private copies that are given back when it ends."""
-    with ExitStack() as stack:
-        yield tuple(Mount(stack.enter_context(store.cache(cache.id, user)), cache.target) for cache in op.cache)
-
-
 def _replay(layer: Layer, reporter: Reporter) -> None:
     """Say the log of a finished layer again."""
     with open(layer.log, "rb", buffering=0) as file:
@@ -440,11 +376,6 @@ def _replay(layer: Layer, reporter: Reporter) -> None:
 def _see(context: Context, branches: Sequence[Branch]) -> Context:
     """The context in which the nested builds can be copied from; a later one hides an earlier one of its name."""
     return replace(context, scope={**context.scope, **{branch.name: branch for branch in branches}})
-
-
-def _placed(op: Op, message: str) -> str:
-    """A message with the place of the operation that it is about; the spec of a package has no places."""
-    return f"{op.place}: {message}" if str(op.place) else message
 
 
 def _shortened(op: Op) -> Op:
@@ -463,28 +394,3 @@ def _nothing(_: Draft, __: Callable[[bytes], None], ___: Cancel) -> None:
 
 def _unheard(_: bytes) -> None:
     """There is nothing to say of what is the same for all packages."""
-
-
-def _filled(env: tuple[tuple[str, str], ...], more: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    """An environment with more variables, where it has none of that name."""
-    known = {name for name, _ in env}
-    return env + tuple(pair for pair in more if pair[0] not in known)
-
-
-def _host(name: str) -> str:
-    """The host name of a nested build."""
-    return "".join([c if c.isascii() and c.isalnum() else "-" for c in name])[:63].strip("-") or HOST
-
-
-def _secret(context: Context, secret: Secret) -> bytes:
-    try:
-        return context.secrets[secret.id]
-    except KeyError:
-        hint = nearest(secret.id, context.secrets) or f"give it with --secret {secret.id}:FILE"
-        raise ObuildError(f'no value for the secret "{secret.id}"', hint=hint) from None
-
-
-def _facts(op: str, text: str, context: Context) -> dict[str, Any]:
-    """What `layer.json` says of how the layer was made, so that a shell can be opened in the same place."""
-    place = {"env": context.env, "user": context.user, "workdir": context.workdir, "shell": context.shell}
-    return {"op": op, "text": text, "context": place}
