@@ -19,9 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.assembly import assemble
 from benchmarks.measure import Row, Table, run, turns
-from obuild import kernel
-from obuild.store import open_store
 
 __all__ = ["main"]
 
@@ -51,7 +50,7 @@ class Bench:
     """A folder with a store that has the base, for as long as the object."""
 
     def __init__(self, folder: str) -> None:
-        self.folder, self.store = Path(folder), f"overlay:{folder}/store"
+        self.folder, self.store, self.platform = Path(folder), f"overlay:{folder}/store", KEY
         made = CACHE / f"bench-{hashlib.sha256(RECIPE.read_bytes()).hexdigest()[:12]}"
         if not made.exists():
             new = made.with_suffix(".new")
@@ -84,12 +83,12 @@ class Bench:
         first, last = [float(each) for each in re.findall(r"^\d{10}\.\d+$", said, re.M)]
         return last - first, int(re.findall(r"^\d+$", said, re.M)[-1])
 
-    def repository(self, *, chain: bool) -> str:
+    def repository(self, *, chain: bool, count: int = COUNT) -> str:
         """A repository of packages p1, p2, … with trivial commands, each upon the one before or alone."""
         shutil.rmtree(self.folder / "repository", ignore_errors=True)
         (self.folder / "repository").mkdir()
         (self.folder / "repository/repo").write_text('opam-version: "2.0"\n')
-        for number in range(1, COUNT + 1):
+        for number in range(1, count + 1):
             name = f"p{number}"
             place = self.folder / "repository/packages" / name / f"{name}.1"
             place.mkdir(parents=True)
@@ -131,34 +130,6 @@ def cached(bench: Bench) -> None:
     table = Table("nothing to do")
     for row in rows.values():
         table.add(row, bar="≤ 0.3 s")
-
-
-def assemble(bench: Bench) -> None:
-    """The file system of 200 layers upon each other, mounted and taken down."""
-    store = open_store(bench.store)
-    base = next(layer for layer in store.layers() if "/" not in layer.id)
-    lowers = []
-    for number in range(200):
-        lower = bench.folder / "layers" / str(number)
-        (lower / "home/opam/.opam/default/lib" / f"p{number}").mkdir(parents=True)
-        lowers.append(str(lower))
-    kernel.private_mounts()
-
-    def once() -> float:
-        own = tempfile.mkdtemp(dir=bench.folder)
-        places = [f"{own}/{name}" for name in ("target", "upper", "work")]
-        for place in places:
-            os.mkdir(place)
-        start = time.perf_counter()
-        kernel.mount_overlay(places[0], [*lowers, base.fs], places[1], places[2])
-        seconds = time.perf_counter() - start
-        assert len(os.listdir(f"{places[0]}/home/opam/.opam/default/lib")) == 200
-        kernel.unmount(places[0])
-        return seconds
-
-    table = Table("assembling an environment")
-    for row in turns(10, {"200 layers": once}).values():
-        table.add(row, bar="≤ 20 ms")
 
 
 def real_set(bench: Bench) -> None:
