@@ -1,4 +1,4 @@
-"""A platform of one busybox, a repository written by the test, and health checks of it by the installed program."""
+"""A platform of one busybox, a repository written by the test; the installed program checks it, or tracks it."""
 
 from __future__ import annotations
 
@@ -84,6 +84,44 @@ class Clinic:
         subprocess.run([*git, "commit", "-q", "-m", message], check=True)
         done = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
         return done.stdout.strip()
+
+
+class Tracked(Clinic):
+    """A clinic whose repository is in git, and a profile of it."""
+
+    def __init__(self, house: House, release: str = "ID=toy\\\\nVERSION_ID=1\\\\n") -> None:
+        super().__init__(house, release)
+        self.profile = house.folder / "daily.toml"
+
+    def describe(self, text: str = "", **keys: str) -> None:
+        """Write the profile: `keys` replace those that every one has, `text` comes after them."""
+        known = {
+            "repositories": f'["git+file://{self.repo}"]',
+            "platforms": f'["{self.key}"]',
+            "store": f'"{self.house.store}"',
+            "jobs": "2",
+        }
+        lines = [f"{key.replace('_', '-')} = {item}" for key, item in (known | keys).items()]
+        self.profile.write_text("\n".join(lines) + f"\n{text}\n")
+
+    def line(self, *words: str) -> list[str]:
+        cache = str(self.house.folder / "cache")
+        return [str(PROGRAM), "track", str(self.profile), "--cache", cache, "--progress", "none", *words]
+
+    def track(self, *words: str, status: int = 0, **env: str) -> str:
+        """What it prints; it must end with `status`."""
+        done = subprocess.run(self.line(*words), capture_output=True, text=True, timeout=120, env={**os.environ, **env})
+        assert done.returncode == status, done.stdout + done.stderr
+        self.errors = done.stderr
+        return done.stdout
+
+    def layers(self) -> set[str]:
+        """The keys of the packages that are built."""
+        return {name for name in os.listdir(f"{self.house.folder}/store/{self.key}") if len(name) == 64}
+
+    def tell(self, command: str, *words: str) -> str:
+        line = [str(PROGRAM), command, "--store", self.house.store, *words]
+        return subprocess.run(line, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 def install(name: str, *, first: str = "true", depends: str = "", extra: str = "") -> str:

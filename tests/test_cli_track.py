@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from clinic import Clinic, fails, install
+from clinic import Tracked, fails, install
 from conftest import soon
 from house import PROGRAM, House
 
@@ -23,44 +23,6 @@ from obuild.runs.outcome import NoSolution, Success
 from obuild.runs.run import Node
 from obuild.runs.status import load_status
 from obuild.runs.track import State, save_state
-
-
-class Tracked(Clinic):
-    """A clinic whose repository is in git, and a profile of it."""
-
-    def __init__(self, house: House, release: str = "ID=toy\\\\nVERSION_ID=1\\\\n") -> None:
-        super().__init__(house, release)
-        self.profile = house.folder / "daily.toml"
-
-    def describe(self, text: str = "", **keys: str) -> None:
-        """Write the profile: `keys` replace those that every one has, `text` comes after them."""
-        known = {
-            "repositories": f'["git+file://{self.repo}"]',
-            "platforms": f'["{self.key}"]',
-            "store": f'"{self.house.store}"',
-            "jobs": "2",
-        }
-        lines = [f"{key.replace('_', '-')} = {item}" for key, item in (known | keys).items()]
-        self.profile.write_text("\n".join(lines) + f"\n{text}\n")
-
-    def line(self, *words: str) -> list[str]:
-        cache = str(self.house.folder / "cache")
-        return [str(PROGRAM), "track", str(self.profile), "--cache", cache, "--progress", "none", *words]
-
-    def track(self, *words: str, status: int = 0, **env: str) -> str:
-        """What it prints; it must end with `status`."""
-        done = subprocess.run(self.line(*words), capture_output=True, text=True, timeout=120, env={**os.environ, **env})
-        assert done.returncode == status, done.stdout + done.stderr
-        self.errors = done.stderr
-        return done.stdout
-
-    def layers(self) -> set[str]:
-        """The keys of the packages that are built."""
-        return {name for name in os.listdir(f"{self.house.folder}/store/{self.key}") if len(name) == 64}
-
-    def tell(self, command: str, *words: str) -> str:
-        line = [str(PROGRAM), command, "--store", self.house.store, *words]
-        return subprocess.run(line, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 @pytest.fixture
@@ -338,3 +300,30 @@ def test_public_commits(house: House, recorded_repositories: Path, tmp_path: Pat
     assert "newly without solution (1):\n  oclock.0.4.0 (OCaml 5.4.1)\n" in text
     assert text.startswith(f"daily on {clinic.key}: 4 of 4 can differ\n")
     assert not clinic.runs()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "came", "went"),
+    [
+        ("e001efd", "39c0e61", "top-closure.3.22.2+ox", "top-closure.3.21.0+ox"),
+        ("39c0e61", "d57b5d4", "yojson.2.2.2+ox", "yojson.3.0.0"),
+    ],
+    ids=["a release", "a guard repaired"],
+)
+def test_consecutive_commits_of_two_public_repositories(
+    house: House, recorded_repositories: Path, tmp_path: Path, old: str, new: str, came: str, went: str
+) -> None:
+    """OxCaml's repository above the other: its patched packages come and go, few others can differ."""
+    clinic = Tracked(house, "ID=debian\\nVERSION_ID=13\\n")
+    names = ["alcotest", "dune", "extlib", "lwt", "odoc", "opam-core", "re", "stdune", "top-closure", "xdg", "yojson"]
+    names.append("wasm_of_ocaml-compiler")
+    above, below = (f"{recorded_repositories}/{name}.git" for name in ("oxcaml", "opam-repository"))
+    words = ["--repo", f"{above}@{new}", "--repo", below, "--compiler", "ocaml-variants.5.2.0+ox", "--since", old]
+    line = [str(PROGRAM), "health-check", *names, "--platform", clinic.key, "--store", house.store, *words]
+    line += ["--cache", str(tmp_path / "cache"), "--offline", "--dry-run"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"2 packages can differ from {old}, 10 can not\n")
+    assert f"new (1):\n  {came} (OCaml 5.2.0+ox)\n" in done.stdout
+    assert f"gone (1):\n  {went} (OCaml 5.2.0+ox)\n" in done.stdout
+    assert "2 packages: 2 with a solution, 0 without\n" in done.stdout
