@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from clinic import Clinic, install
 from conftest import soon
-from house import House
+from house import PROGRAM, House
 
 from obuild import kernel
 from obuild.runs.history import History
@@ -101,3 +102,38 @@ def test_a_disk_without_room_for_records(small: Clinic, tmp_path: Path) -> None:
     assert done.returncode == 4
     assert "Traceback" not in done.stderr
     assert json.loads((tmp_path / "one.json").read_text())["category"] == "disk_full"
+
+
+def test_what_a_commit_changes(small: Clinic, tmp_path: Path) -> None:
+    small.write(base__1=install("base"), big__1=install("big", depends='"base"'))
+    first = small.commit("first")
+    small.write(big__1=install("big", depends='"base"', first=BIG), last__1=install("last", depends='"big"'))
+    small.commit("second")
+    words = ("--all", "--since", first, "--json", tmp_path)
+    done = small.check(*words)
+    assert done.returncode == 4, done.stderr
+    assert statuses(tmp_path) == {"big.1": "disk_full", "last.1": "dependency_failure"}
+    small.write(big__1=install("big", first="true; echo less", depends='"base"'))
+    small.commit("third")
+    done = small.check(*words)
+    assert done.returncode == 0, done.stderr
+    assert statuses(tmp_path) == {"big.1": "success", "last.1": "success"}
+    assert [node.outcome.cached for node in list_runs(f"{store(small)}/runs")[-1].nodes()] == [True, False, False]
+
+
+def test_every_day(small: Clinic) -> None:
+    profile = small.house.folder / "daily.toml"
+    profile.write_text(
+        f'repositories = ["git+file://{small.repo}"]\nplatforms = ["{small.key}"]\nstore = "{small.house.store}"\n'
+    )
+    small.write(base__1=install("base"), big__1=install("big", depends='"base"', first=BIG))
+    small.commit("first")
+    line = [PROGRAM, "track", profile, "--cache", small.house.folder / "cache"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 4, done.stderr
+    assert "no space left on the disk" in done.stderr
+    small.write(big__1=install("big", depends='"base"'))
+    small.commit("second")
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "2 new\n" in done.stdout, "of a day that came to no end nothing is remembered"
