@@ -74,8 +74,7 @@ class Builder:
                     return self._package(spec, context, id, meta or {}, files or {}, stage)
                 return stage.build(spec, context)
         finally:
-            if stage.lock is not None:
-                stage.lock.release()
+            stage.end()
 
     def _package(
         self,

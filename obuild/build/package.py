@@ -132,8 +132,7 @@ class _Package:
             raise
         finally:
             self._draft.meta["seconds"] = round(time.monotonic() - start, 3)
-            if stage.lock is not None:
-                stage.lock.release()
+            stage.end()
 
     def _gather(self, stage: Stage) -> None:
         """Fill the layer, and drop the steps."""
@@ -153,8 +152,7 @@ class _Package:
         conflicts = self._conflicts(opam)
         self._draft.meta |= {"exit_status": 0, "base": base, "prefix": prefix, "opam": opam, "conflicts": conflicts}
         self._draft.stand_on(tuple([parent for parent in before.parents if parent != stage.root]))
-        if stage.lock is not None:
-            stage.lock.release()
+        stage.end()
 
         def accept(survey: Survey) -> None:
             self._check(survey, prefix, own[0])

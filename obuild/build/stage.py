@@ -94,10 +94,21 @@ class Stage:
         finally:
             for branch in branches:
                 branch.release()
-            for hold in self._holds:
-                hold.release()
+            if not self._package:
+                self._let_go()
             self.reporter.close()
         return layer
+
+    def end(self) -> None:
+        """Let go of the last layer, from now on it may be pruned; and of what a package stands on."""
+        self._let_go()
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None
+
+    def _let_go(self) -> None:
+        while self._holds:
+            self._holds.pop().release()
 
     def _start(self, spec: Spec, context: Context) -> list[Branch]:
         """Start the nested builds; a later one waits for an earlier one only where it copies from it."""

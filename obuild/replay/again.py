@@ -160,12 +160,6 @@ class _Stage(Stage):
             self.anew.append(layer)
         return layer
 
-    def end(self) -> None:
-        """Let go of the last layer."""
-        if self.lock is not None:
-            self.lock.release()
-            self.lock = None
-
     def drop(self, layers: Sequence[Layer]) -> None:
         """Remove layers that nobody else asks for, the last one first; one that is looked at stays."""
         store: Store = self.builder.store

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import ExitStack
+from functools import lru_cache
 
 from obuild import kernel
 from obuild.disk import Lock
@@ -60,15 +61,24 @@ def conflicts(store: Store, ids: Sequence[str]) -> dict[str, list[str]]:
     """The paths that more than one of these package layers has, each with their ids in the order given."""
     owners: dict[str, list[str]] = {}
     for owner in ids:
+        path = f"{layer_path(store.path, owner)}/paths"
         try:
-            with open(f"{layer_path(store.path, owner)}/paths", encoding="utf-8", errors="surrogateescape") as file:
-                names = file.read().splitlines()
+            info = os.stat(path)
         except FileNotFoundError:
             raise StoreError(f'layer "{owner}" is not that of a package, or not in the store') from None
-        for name in names:
-            if not name.endswith("/"):
-                owners.setdefault(name, []).append(owner)
+        for name in _files(path, (info.st_ino, info.st_mtime_ns)):
+            owners.setdefault(name, []).append(owner)
     return {name: found for name, found in owners.items() if len(found) > 1}
+
+
+@lru_cache(maxsize=1024)
+def _files(path: str, _mark: tuple[int, int]) -> tuple[str, ...]:
+    """What a file `paths` names but for directories: that of a dependency is wanted by all that need it.
+
+    The mark tells the file from another that has its name later.
+    """
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return tuple([name for name in file.read().splitlines() if not name.endswith("/")])
 
 
 def base_link(store: str, platform: str) -> str | None:

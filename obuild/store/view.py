@@ -39,7 +39,9 @@ def _open(store: Store, layer: Layer, kind: str, make: Callable[[str, Sequence[s
     scratch = Scratch.fresh(store.path, kind)
     try:
         try:
-            holds = [store.hold(layer), *(store.hold(parent) for parent in layer.parents)]
+            holds = [store.hold(layer)]
+            if store.layer(layer.id).path != layer.path:  # a failed one keeps nothing that it was made from
+                holds += [store.hold(parent) for parent in layer.parents]
             path = _make(store, layer, scratch.path, make)
         except OSError as error:
             raise store.explain(error, f'can not open layer "{layer.id}"') from error
