@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import random
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,13 @@ from conftest import soon
 from stores import add, whole
 from test_store import elsewhere
 
+from obuild import kernel
 from obuild.errors import StoreError
 from obuild.store import Store, open_store
 
 WORKER = """
 import random, signal
+from obuild import kernel
 from obuild.errors import StoreError
 chance, over = random.Random(sys.argv[2]), []
 signal.signal(signal.SIGTERM, lambda *_: over.append(True))
@@ -186,3 +189,20 @@ def test_a_process_that_still_writes_stops_the_layer(store: Store) -> None:
     busy.close()
     assert store.get("a") is None
     assert soon(lambda: store.clean_up() is None and os.listdir(f"{store.path}/tmp") == [])
+
+
+def test_what_can_not_be_deleted_keeps_nothing_else(store: Store, tmp_path: Path) -> None:
+    kernel.private_mounts()
+    stuck = add(store, "stuck", None, lambda root: (root / "d").mkdir())
+    add(store, "b")
+    kernel.bind(str(tmp_path), f"{stuck.fs}/d")
+    try:
+        refused = pytest.raises(StoreError, match="all else that was to go is gone")
+        with nullcontext() if store.kind == "btrfs" else refused:  # a subvolume goes with what is mounted in it
+            store.prune(max_count=0)
+    finally:
+        for place in [f"{stuck.fs}/d", *glob.glob(f"{store.path}/tmp/gone-*/*/fs/d")]:
+            with suppress(OSError):
+                kernel.unmount(place)
+    store.prune(max_count=0)
+    assert store.layers() == []

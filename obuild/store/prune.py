@@ -163,13 +163,19 @@ def prune(
     leaves = list(filter(free, inventory.items))
     count, size = len(inventory.layers), sum(item.size for item in inventory.items)
     oldest = 0 if max_age is None else time.time_ns() - int(max_age * 1e9)
-    pruned = []
+    pruned, errors = list[Pruned](), list[StoreError]()
     while leaves:
         item = min(leaves, key=lambda item: item.used)
         leaves.remove(item)
         crowded = item.kind == "layer" and max_count is not None and count > max_count
         large = max_size is not None and size > max_size
-        if not (crowded or large or item.used < oldest) or not _remove(store, inventory, item, dry_run=dry_run):
+        if not (crowded or large or item.used < oldest):
+            continue
+        try:
+            if not _remove(store, inventory, item, dry_run=dry_run):
+                continue
+        except StoreError as error:  # out of the store, or not: the others are none the worse for it
+            errors.append(error)
             continue
         pruned.append(item.pruned())
         count, size = count - (item.kind == "layer"), size - item.size
@@ -177,6 +183,8 @@ def prune(
             parent.children.remove(item)
             if free(parent):
                 leaves.append(parent)
+    if errors:
+        raise StoreError(f"{errors[0].message}; all else that was to go is gone", hint=errors[0].hint)
     return pruned
 
 

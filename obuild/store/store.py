@@ -270,15 +270,18 @@ class Store:
 
     def discard(self, *paths: str) -> None:
         """Take directories out of the store, in this order, each at once; then remove them."""
+        scratch = None
         try:
             scratch = Scratch.fresh(self.path, "gone")
             for number, path in enumerate(paths):
                 os.rename(path, f"{scratch.path}/{number}")
             drop_all([f"{scratch.path}/{number}" for number in range(len(paths))], self.backend.drop)
             os.rmdir(scratch.path)
-            scratch.release()
         except OSError as error:
             raise self.explain(error, f'can not remove "{paths[0]}"') from error
+        finally:
+            if scratch:
+                scratch.release()  # what is still in it the next start removes
 
     def sweep(self, path: str) -> None:
         """Take what is not used by anybody out of its place; it is removed while something else goes on."""
