@@ -170,7 +170,7 @@ def _chosen(data: Path) -> list[str]:
     wanted = (
         "angstrom base batteries benchmark bigstringaf bitstring calendar camlidl camlp-streams camlzip chrome-trace "
         "cinaps cmdliner cppo csexp cudf dune dune-rpc dune-site dyn extlib fieldslib getopt integers mew num "
-        "ocaml-compiler-libs ocaml-expat ocamlfind ocamlwc ocplib-endian octavius ohex ordering ounit2 parany parmap "
+        "ocaml-compiler-libs ocaml-expat ocamlfind ocamlwc ocplib-endian octavius ohex ordering ounit2 parmap "
         "parsexp patch pp pprint qcheck qcheck-ounit qtest re sexplib sexplib0 stdio stdune stringext swhid_core trie "
         "xdg zarith"
     ).split()
