@@ -29,8 +29,10 @@ _NEAR = 400
 """So many constraints are looked at for what rules out a solution near the request."""
 _SHORT = 3
 """So few different things are said by a core that is short enough not to look for another one."""
-_PATIENCE = 20_000
-"""Conflicts after which a core is good enough: nobody reads one that is so hard to make smaller."""
+_PATIENCE, _HURRY = 20_000, 2_000
+"""Conflicts after which a core is good enough, and after which one is that nobody would read anyway."""
+_READABLE = 100
+"""Groups of constraints that are worth the patience."""
 
 
 def find_core(problem: Problem, dependencies: Sequence[Dependency], support: set[int]) -> list[Constraint]:
@@ -79,7 +81,7 @@ class _Core:
         size = len(groups)
         while size:
             place = 0
-            while place < len(groups) and self._conflicts < _PATIENCE:
+            while place < len(groups) and self._conflicts < (_PATIENCE if len(groups) <= _READABLE else _HURRY):
                 rest = groups[:place] + groups[place + size :]
                 if self.are_enough([constraint for group in rest for constraint in group]):
                     groups = [group for group in rest if self._matters(group)]
