@@ -16,7 +16,7 @@ from obuild.build.branch import Branch
 from obuild.build.context import facts, follow, join, placed
 from obuild.build.run import run
 from obuild.build.step import CopyStep
-from obuild.build.supply import Ground, Site, is_stacked, is_supply, supply
+from obuild.build.supply import Ground, Site, groups, is_stacked, is_supply, supply
 from obuild.cancel import Cancel
 from obuild.errors import Cancelled, ObuildError, StepFailed, StoreError
 from obuild.spec import Copy, FromBuild, FromContext, FromOpam, FromPackage, FromText, Run, Spec
@@ -149,16 +149,17 @@ class Stage:
         self._platform, self._base = spec.base, layer.id
         ground = self._on(layer)
         context = replace(context, env=context.env + env)
-        for number, op in enumerate(spec.ops):
+        for number, ops in groups(spec.ops):
+            op = ops[0]
             if isinstance(op, Run | Copy) and not is_supply(op):
                 ground = self._settle(ground, context)
             self.number = number
-            self._heading(spec.ops, context)
+            self._heading(ops, context)
             match op:
                 case Run():
                     ground = self._on(run(self, op, context, ground))
-                case Copy(_, _, FromPackage() as package) if is_stacked(op):
-                    ground = self._stack(op, package, ground)
+                case Copy() if is_stacked(op):
+                    ground = self._stack(ops, ground)
                 case Copy() if is_supply(op):
                     ground = self._supply(op, context, ground)
                 case Copy():
@@ -170,16 +171,9 @@ class Stage:
 
     def _heading(self, ops: Sequence[Op], context: Context) -> None:
         """Say which op comes now; the packages of a stack together."""
-        op, place = ops[self.number], f"{context.workdir}: "
-        if not is_stacked(op):
-            self.reporter.heading(place + language.format_op(_shortened(op), len(place)))
-        elif not (self.number and is_stacked(ops[self.number - 1])):
-            more = (
-                next((n for n, other in enumerate(ops[self.number :]) if not is_stacked(other)), len(ops) - self.number)
-                - 1
-            )
-            also = f" and {more} more packages" if more > 1 else " and one more package" if more else ""
-            self.reporter.heading(place + language.format_op(op, len(place)) + also)
+        place, more = f"{context.workdir}: ", len(ops) - 1
+        also = f" and {more} more packages" if more > 1 else " and one more package" if more else ""
+        self.reporter.heading(place + language.format_op(_shortened(ops[0]), len(place)) + also)
 
     def _on(self, layer: Layer) -> Ground:
         """What the next step stands on when the last one made a layer."""
@@ -251,23 +245,33 @@ class Stage:
                 if not error.temporary:
                     raise  # otherwise it has been pruned meanwhile
 
-    def _stack(self, op: Copy, package: FromPackage, ground: Ground) -> Ground:
-        """Stack the finished layer of a package on what there is."""
+    def _stack(self, ops: Sequence[Op], ground: Ground) -> Ground:
+        """Stack the finished layers of packages on what there is."""
+        names = []
+        for number, op in enumerate(ops, self.number):
+            self.number = number
+            assert isinstance(op, Copy)
+            assert isinstance(op.source, FromPackage)
+            with self.at(op):
+                names.append(self._finished(op.source))
+        return Ground((*ground.parents, *names))
+
+    def _finished(self, package: FromPackage) -> str:
+        """The layer of a package, held from now on. Raises `StoreError` when it is not there, or on another base."""
         from obuild.store.package import recorded_base
 
         name, store = f"{self._platform}/{package.id}", self.builder.store
-        with self.at(op):
-            try:
-                self._holds.append(store.hold(name))
-            except StoreError as error:
-                hint = f"build it first: obuild health-check {package.package}"
-                message = f'"{package.package}" has no layer "{name}" in the store'
-                raise (StoreError(message, hint=hint) if error.temporary else error) from None
-            if recorded_base(store, store.layer(name)) != self._base:
-                hint = f"build it again: obuild health-check {package.package}"
-                raise StoreError(f'layer "{name}" of "{package.package}" was built on another base', hint=hint)
+        try:
+            self._holds.append(store.hold(name))
+        except StoreError as error:
+            hint = f"build it first: obuild health-check {package.package}"
+            message = f'"{package.package}" has no layer "{name}" in the store'
+            raise (StoreError(message, hint=hint) if error.temporary else error) from None
+        if recorded_base(store, name) != self._base:
+            hint = f"build it again: obuild health-check {package.package}"
+            raise StoreError(f'layer "{name}" of "{package.package}" was built on another base', hint=hint)
         self._packages[package.package] = package.id
-        return Ground((*ground.parents, name))
+        return name
 
     def _whole(self, ground: Ground, context: Context) -> Layer:
         """The layer of all that was done; a stack gets one of its own only here."""

@@ -7,6 +7,7 @@ steps, each standing on the one before, so it does not matter which are put toge
 from __future__ import annotations
 
 import os
+from itertools import groupby
 
 from obuild.build.step import CopyStep, OpamStep, StackStep, UrlStep
 from obuild.digest import sha256
@@ -16,7 +17,7 @@ from obuild.value import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
     from obuild.cancel import Cancel
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     Write = Callable[[bytes], None]
     Put = Callable[[str, Write, Cancel], dict[str, Any]]
 
-__all__ = ["Ground", "Site", "Supply", "is_stacked", "is_supply", "supply"]
+__all__ = ["Ground", "Site", "Supply", "groups", "is_stacked", "is_supply", "supply"]
 
 
 @value
@@ -89,6 +90,18 @@ def is_stacked(op: Op) -> bool:
     if not isinstance(op, Copy) or not isinstance(op.source, FromPackage):
         return False
     return op.dst == "/" and op.src in (("/",), (".",)) and not op.exclude
+
+
+def groups(ops: Iterable[Op]) -> Iterator[tuple[int, tuple[Op, ...]]]:
+    """The ops, each with its number; the packages of a stack are together, with that of the first."""
+    number = 0
+    for stacked, group in groupby(ops, is_stacked):
+        found = tuple(group)
+        if stacked:
+            yield number, found
+        else:
+            yield from [(place, (op,)) for place, op in enumerate(found, number)]
+        number += len(found)
 
 
 def is_supply(op: Op) -> bool:

@@ -48,7 +48,7 @@ def missing(store: Store, failed: Failed) -> dict[str, str]:
 def _is_there(store: Store, name: str, failed: Failed) -> bool:
     layer = store.get(name)
     try:
-        return layer is not None and recorded_base(store, layer) == failed.meta.get("base")
+        return layer is not None and recorded_base(store, layer.id) == failed.meta.get("base")
     except (OSError, StoreError):
         return False
 

@@ -63,7 +63,7 @@ class Chain:
 
         They stand on `stack`, and a chain may grow on them.
         """
-        found = [self._layer(name).fs for name in parents]
+        found = [f"{layer_path(self._store, name)}/fs" for name in parents]
         excess = max(0, len(found) + len(stack.above) + len(stack.below) + SPAN - MOST)
         groups = min(-(-excess // (SPAN - 1)), -(-len(found) // SPAN))
         for start in range(groups):  # each time SPAN become one

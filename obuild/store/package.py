@@ -47,13 +47,14 @@ def _agrees(meta: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
     return all(meta.get(name) == fact for name, fact in plain.items())
 
 
-def recorded_base(store: Store, layer: Layer) -> str | None:
-    """The id of the base that a package's layer was made on; read once for each such layer."""
-    info = os.stat(layer.path)
+def recorded_base(store: Store, id: str) -> str | None:
+    """The id of the base that the package layer `id` was made on; read once for each such layer."""
+    path = layer_path(store.path, id)
+    info = os.stat(path)
     mark = info.st_ino, info.st_mtime_ns
-    known = store.recorded.get(layer.path)
+    known = store.recorded.get(path)
     if known is None or known[0] != mark:
-        known = store.recorded[layer.path] = mark, layer.meta().get("base")
+        known = store.recorded[path] = mark, store.layer(id).meta().get("base")
     return known[1]
 
 

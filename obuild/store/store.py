@@ -245,14 +245,13 @@ class Store:
 
         It counts as used when this process begins to.
         """
-        if isinstance(layer, str):
-            layer = self.layer(layer)
+        name, path = (layer, layer_path(self.path, layer)) if isinstance(layer, str) else (layer.id, layer.path)
         while True:
             try:
-                hold = self._holds.attempt(layer.path)
+                hold = self._holds.attempt(path)
             except (FileNotFoundError, NotADirectoryError):
                 hint = "it was deleted meanwhile: build it again"
-                raise StoreError(f'layer "{layer.id}" is not in the store', hint=hint, temporary=True) from None
+                raise StoreError(f'layer "{name}" is not in the store', hint=hint, temporary=True) from None
             if hold:
                 return hold
             # Its maker has published it and is about to let go, or somebody is deleting it.
