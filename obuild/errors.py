@@ -34,6 +34,7 @@ __all__ = [
     "StepFailed",
     "StoreError",
     "UsageError",
+    "few",
     "nearest",
 ]
 
@@ -165,6 +166,11 @@ class Cancelled(ObuildError):
 
     def __init__(self, message: str = "cancelled") -> None:
         super().__init__(message)
+
+
+def few(names: Sequence[str], most: int) -> str:
+    """The first of some names, and how many others there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

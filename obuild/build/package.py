@@ -13,7 +13,7 @@ import time
 from obuild import spec as language
 from obuild.build.stage import Stage
 from obuild.digest import sha256
-from obuild.errors import ObuildError, StepFailed
+from obuild.errors import ObuildError, StepFailed, few
 from obuild.log import Reporter
 from obuild.spec import Copy, Env, FromOpam, FromPackage
 from obuild.store import Layer
@@ -195,9 +195,8 @@ class _Package:
         paths = [f"/{path}" for path in (*survey.paths, *survey.removed)]
         strays = sorted(path for path in paths if not path.startswith(f"{prefix}/"))
         if strays:
-            named = ", ".join([f'"{path}"' for path in strays[:MOST_NAMED]])
-            more = f" and {len(strays) - MOST_NAMED} more" if len(strays) > MOST_NAMED else ""
-            message = f"the package wrote outside its prefix: {named}{more}"
+            named = few([f'"{path}"' for path in strays], MOST_NAMED)
+            message = f"the package wrote outside its prefix: {named}"
             hint = f'only what is in "{prefix}" becomes part of a package'
             raise StepFailed(message, id=last.id, status=1, log=self._draft.log, hint=hint)
         self._draft.meta |= {name: found for name in ("changed", "removed") if (found := getattr(survey, name))}

@@ -16,7 +16,7 @@ from obuild.build.branch import Branch
 from obuild.build.context import facts, follow, join, placed
 from obuild.build.run import run
 from obuild.build.step import CopyStep
-from obuild.build.supply import Ground, Site, groups, is_stacked, is_supply, supply
+from obuild.build.supply import Ground, Site, groups, is_stacked, is_supply, is_switch, supply
 from obuild.cancel import Cancel
 from obuild.errors import Cancelled, ObuildError, StepFailed, StoreError
 from obuild.spec import Copy, FromBuild, FromContext, FromOpam, FromPackage, FromText, Run, Spec
@@ -201,7 +201,7 @@ class Stage:
 
     def _supply(self, op: Copy, context: Context, ground: Ground) -> Ground:
         """Let the host do this before the next command."""
-        alone = op.source == FromOpam("switch")  # what comes after it is the package's own
+        alone = is_switch(op)
         if alone:
             ground = self._settle(ground, context)
             self.switch = (self.number, join(context.workdir, op.dst).rstrip("/"))
@@ -238,12 +238,9 @@ class Stage:
         while True:
             if self.builder.store.get(root.id) is None:
                 self.builder.make(root.id, (self._base,), fill, self, (), facts("copy", "an empty switch", context))
-            try:
-                self._holds.append(self.builder.store.hold(root.id))
+            if hold := self._hold(root.id):
+                self._holds.append(hold)
                 return (parents[0], root.id, *parents[1:])
-            except StoreError as error:
-                if not error.temporary:
-                    raise  # otherwise it has been pruned meanwhile
 
     def _stack(self, ops: Sequence[Op], ground: Ground) -> Ground:
         """Stack the finished layers of packages on what there is."""
@@ -369,16 +366,22 @@ class Stage:
 
     def keep(self, layer: Layer) -> bool:
         """Keep a layer from being pruned while this stage stands on it; False when that has happened already."""
-        try:
-            lock = self.builder.store.hold(layer)
-        except StoreError as error:
-            if not error.temporary:
-                raise
+        lock = self._hold(layer)
+        if lock is None:
             return False
         if self.lock is not None:
             self.lock.release()
         self.lock = lock
         return True
+
+    def _hold(self, layer: Layer | str) -> Hold | None:
+        """A hold on a layer; None when it has been pruned meanwhile."""
+        try:
+            return self.builder.store.hold(layer)
+        except StoreError as error:
+            if not error.temporary:
+                raise
+            return None
 
 
 def _replay(layer: Layer, reporter: Reporter) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Write = Callable[[bytes], None]
     Put = Callable[[str, Write, Cancel], dict[str, Any]]
 
-__all__ = ["Ground", "Site", "Supply", "groups", "is_stacked", "is_supply", "supply"]
+__all__ = ["Ground", "Site", "Supply", "groups", "is_stacked", "is_supply", "is_switch", "supply"]
 
 
 @value
@@ -107,6 +107,11 @@ def groups(ops: Iterable[Op]) -> Iterator[tuple[int, tuple[Op, ...]]]:
 def is_supply(op: Op) -> bool:
     """Whether an op is a `copy` that the host does itself."""
     return isinstance(op, Copy) and isinstance(op.source, FromText | FromUrl | FromOpam)
+
+
+def is_switch(op: Op) -> bool:
+    """Whether an op makes the switch that a package is built in: what comes after it is the package's own."""
+    return isinstance(op, Copy) and op.source == FromOpam("switch")
 
 
 def supply(op: Copy, number: int, site: Site, write: Write, cancel: Cancel) -> Supply:

@@ -25,7 +25,7 @@ from obuild.runs.batch import find_hits, run_batch
 from obuild.runs.estimate import load_estimates
 from obuild.runs.execute import Machine, execute
 from obuild.runs.make import Maker
-from obuild.runs.merge import merge
+from obuild.runs.merge import Target, merge
 from obuild.runs.outcome import DependencyFailed, Failure, Success
 from obuild.runs.output import Writer, write_outputs
 from obuild.runs.schedule import Schedule
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from obuild.opam.repo import Repository
     from obuild.opam.solver import Request
     from obuild.opam.source import Source
+    from obuild.plan import Plan
     from obuild.runs.batch import Result
     from obuild.runs.execute import Listener
     from obuild.runs.merge import Batch
@@ -205,6 +206,14 @@ class Check:
         finally:
             for board in boards:
                 board.close()
+
+    def complete(self, plan: Plan) -> int:
+        """Build what of a plan is not in the store; the status of a health check of it, 0 when all is there."""
+        batch = merge([(Target(str(build.package), "", build.key), plan) for build in plan.builds])
+        maker = self.maker(batch)
+        if all(maker.hit(key) for key in batch.jobs):
+            return 0
+        return self.finish(self.run(batch, maker))
 
     def _board(self, schedule: Schedule, batch: Batch) -> Board:
         given = self.given

@@ -9,15 +9,15 @@ import sys
 from obuild.cli.check import Check
 from obuild.cli.health import OPTIONS
 from obuild.cli.option import Argument, Command, Option, unset
+from obuild.cli.planner import plan_together
 from obuild.cli.repository import platform_named
 from obuild.cli.verdict import counted
 from obuild.errors import ObuildError, UsageError
 from obuild.install import install, load_installed, obstacles
 from obuild.install.prefix import check_target
-from obuild.opam.solver import Request, Solution, parse_request
+from obuild.opam.solver import Request, parse_request
 from obuild.plan.record import package_layer
 from obuild.platform import open_platform
-from obuild.runs.merge import Target, merge
 from obuild.value import value
 
 TYPE_CHECKING = False
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from obuild.install import Installed
     from obuild.plan import Plan
-    from obuild.runs.world import World
     from obuild.store import Layer
 
 __all__ = ["COMMANDS"]
@@ -61,11 +60,12 @@ def install_packages(*, packages: tuple[str, ...], prefix: str, rewrite: bool, *
         hint = f"--platform {known.platform}, or a new directory"
         raise UsageError(f'"{target}" has packages of another platform, "{known.platform}"', hint=hint)
     world = check.world(given["repo"])
-    plan = _plan(world, asked)
+    request = Request(tuple([pair for text in asked for pair in parse_request(text).wanted]))
+    plan = plan_together(world, request, str(request), whole=True)
     if plan is None:
         return NO_SOLUTION
     _check_movable(plan, {}, target, rewrite=rewrite)
-    status = _build(check, plan)
+    status = check.complete(plan)
     if status:
         return status
     layers = {build.key: layer for build in plan.builds if (layer := package_layer(check.store, build, plan))}
@@ -82,18 +82,6 @@ def _asked(packages: Sequence[str], before: Sequence[str]) -> tuple[str, ...]:
     return (*[text for text in before if parse_request(text).wanted[0][0] not in names], *dict.fromkeys(packages))
 
 
-def _plan(world: World, asked: Sequence[str]) -> Plan | None:
-    """What has to be installed for all that is asked for together; None when there is no solution, which is told."""
-    request = Request(tuple([pair for text in asked for pair in parse_request(text).wanted]))
-    compiler = world.terms.compilers[0]
-    answer = next(iter(world.answers([request], compiler, processes=1)))
-    world.save()
-    if isinstance(answer, Solution):
-        return world.plan(answer, compiler, whole=True)
-    print(f"no solution for {request}\n{answer.report.rstrip()}", file=sys.stderr)
-    return None
-
-
 def _check_movable(plan: Plan, layers: Mapping[str, Layer], target: str, *, rewrite: bool) -> None:
     """Raise `ObuildError` with all that stops working at another prefix than the one that it is built at."""
     if target == plan.prefix:
@@ -106,15 +94,6 @@ def _check_movable(plan: Plan, layers: Mapping[str, Layer], target: str, *, rewr
         hint = f"these are texts, which --rewrite lets say the new prefix; or --prefix {plan.prefix}"
     lines = "".join([f"\n  {line}" for line in found])
     raise ObuildError(f'this can not be installed in "{target}":{lines}', hint=hint)
-
-
-def _build(check: Check, plan: Plan) -> int:
-    """Build what is not in the store; the status of a health check of it."""
-    batch = merge([(Target(str(build.package), "", build.key), plan) for build in plan.builds])
-    maker = check.maker(batch)
-    if all(maker.hit(key) for key in batch.jobs):
-        return 0
-    return check.finish(check.run(batch, maker))
 
 
 def _install(check: Check, plan: Plan, layers: Mapping[str, Layer], aim: Aim) -> None:

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from obuild.opam.package import Package
+    from obuild.opam.solver import Request
     from obuild.opam.source import Source
-    from obuild.plan import Patch
+    from obuild.plan import Patch, Plan
     from obuild.platform import Base
     from obuild.runs.world import World
     from obuild.store import Store
 
-__all__ = ["PLANNING", "likely_base", "load_patches", "open_world", "present_store"]
+__all__ = ["PLANNING", "likely_base", "load_patches", "open_world", "plan_together", "present_store"]
 
 PLANNING = (
     *RULES,
@@ -89,6 +90,22 @@ def likely_base(store: Store | None, key: str | None) -> Base:
     platform = platform_named(key)
     print(f"note: {problem}; what its base has is not known", file=sys.stderr)
     return Base(platform, "", (("PATH", _PATH), ("HOME", "/home/opam")), {}, frozenset())
+
+
+def plan_together(world: World, request: Request, named: str, *, whole: bool = False) -> Plan | None:
+    """The plan of what is asked for together, which people call `named`; None when there is no solution, which is told.
+
+    `whole` is as for `World.plan`.
+    """
+    from obuild.opam.solver import Solution
+
+    compiler = world.terms.compilers[0]
+    answer = next(iter(world.answers([request], compiler, processes=1)))
+    world.save()
+    if isinstance(answer, Solution):
+        return world.plan(answer, compiler, whole=whole)
+    print(f"no solution for {named}\n{answer.report.rstrip()}", file=sys.stderr)
+    return None
 
 
 def load_patches(folder: str | None) -> dict[str, tuple[Patch, ...]]:

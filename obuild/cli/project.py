@@ -13,10 +13,10 @@ from obuild.cli.build import named_sandbox, on_signals
 from obuild.cli.check import Check
 from obuild.cli.health import OPTIONS
 from obuild.cli.option import Argument, Command, Option, unset
+from obuild.cli.planner import plan_together
 from obuild.cli.show import terminal_env, write
-from obuild.opam.solver import Request, Solution, load_pins
+from obuild.opam.solver import Request, load_pins
 from obuild.plan import HOME, compile_switch, recorded
-from obuild.runs.merge import Target, merge
 from obuild.sandbox import Mount, Process
 from obuild.value import replace
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from obuild.plan import Plan
-    from obuild.runs.world import World
     from obuild.spec import Spec
 
 __all__ = ["COMMANDS"]
@@ -51,11 +50,13 @@ def exec_(*, directory: str, command: tuple[str, ...], network: str | None, **gi
     given = {option.name: unset(option) for option in OPTIONS} | given
     check, names = _open(directory, given)
     world = check.world(given["repo"])
-    plan = _plan(world, names)
+    request = Request(tuple([(name, "") for name in names]))
+    plan = plan_together(world, request, " and ".join(names))
     if plan is None:
         return NO_SOLUTION
     below = _below(plan, names)
-    status = _build(check, below)
+    with _aside():
+        status = check.complete(below)
     if status:
         return status
     files = [world.terms.pins[name].file for name in names]
@@ -70,17 +71,6 @@ def _open(directory: str, given: dict[str, Any]) -> tuple[Check, tuple[str, ...]
     return Check(names, given), names
 
 
-def _plan(world: World, names: tuple[str, ...]) -> Plan | None:
-    """What all packages of the project need together; None when there is no solution, which is told."""
-    compiler = world.terms.compilers[0]
-    answer = next(iter(world.answers([Request(tuple([(name, "") for name in names]))], compiler, processes=1)))
-    world.save()
-    if isinstance(answer, Solution):
-        return world.plan(answer, compiler)
-    print(f"no solution for {' and '.join(names)}\n{answer.report.rstrip()}", file=sys.stderr)
-    return None
-
-
 def _below(plan: Plan, names: tuple[str, ...]) -> Plan:
     """The part of a plan that the packages of the project stand on."""
     own = [build for build in plan.builds if build.package.name in names]
@@ -89,19 +79,9 @@ def _below(plan: Plan, names: tuple[str, ...]) -> Plan:
     return replace(plan, builds=builds, by_key={build.key: build for build in builds}, targets=())
 
 
-def _build(check: Check, plan: Plan) -> int:
-    """Build what is not there, and say so on standard error: standard output is the command's."""
-    batch = merge([(Target(str(build.package), "", build.key), plan) for build in plan.builds])
-    maker = check.maker(batch)
-    if all(maker.hit(key) for key in batch.jobs):
-        return 0
-    with _aside():
-        return check.finish(check.run(batch, maker))
-
-
 @contextmanager
 def _aside() -> Iterator[None]:
-    """What goes to standard output goes to standard error, for the time of the block."""
+    """What goes to standard output goes to standard error, for the time of the block: it is the command's own."""
     sys.stdout.flush()
     saved = os.dup(1)
     os.dup2(2, 1)

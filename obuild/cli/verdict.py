@@ -6,6 +6,7 @@ import os
 
 from obuild.cli.board import printable
 from obuild.cli.where import seconds_text
+from obuild.errors import few
 from obuild.runs.failure import rank_failures
 from obuild.runs.outcome import DependencyFailed, Failure, NoSolution, Success
 
@@ -66,8 +67,7 @@ def _totals(result: Result, outcomes: Sequence[tuple[Target, Outcome | None]]) -
 def _unsolved(found: list[tuple[Target, NoSolution]]) -> Iterator[str]:
     if len(found) > EXPLAINED:
         names = [_name(target.package, target.compiler) for target, _ in found]
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        yield f"no solution for {len(found)} packages: {', '.join(names[:SHOWN])}{more}"
+        yield f"no solution for {len(found)} packages: {few(names, SHOWN)}"
         return
     for target, outcome in found:
         yield f"no solution  {_name(target.package, target.compiler)}"

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 from obuild import disk, kernel
 from obuild.disk import Lock
-from obuild.errors import ObuildError, UsageError
+from obuild.errors import ObuildError, UsageError, few
 from obuild.install.scan import relocations
 from obuild.switch import act
 from obuild.value import value
@@ -79,8 +79,7 @@ def check_target(target: str, known: Installed | None) -> None:
     now = _marks(target)
     strange = sorted(path for path, mark in now.items() if known.files.get(path) != mark)
     if strange:
-        named = ", ".join(strange[:_NAMED]) + (f" and {len(strange) - _NAMED} more" if len(strange) > _NAMED else "")
-        message = f'files in "{target}" were put there or changed since obuild installed it: {named}'
+        message = f'files in "{target}" were put there or changed since obuild installed it: {few(strange, _NAMED)}'
         raise UsageError(message, hint="move them away, or give a new directory")
 
 

@@ -6,11 +6,12 @@ The latter is found when a layer is made, and kept beside it.
 from __future__ import annotations
 
 from obuild import disk
+from obuild.errors import few
 from obuild.switch.prefix import RELOCATIONS, Relocations, find_relocations, format_relocations, parse_relocations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from obuild.plan import PackageBuild
     from obuild.store import Layer
@@ -37,16 +38,11 @@ def obstacles(
             known = relocations(layers[build.key], prefix)
             files = known.programs if rewrite else known.files
             if files:
-                found.append(f'files of "{build.package}" hold the prefix that it was built at: {_few(files)}')
+                found.append(f'files of "{build.package}" hold the prefix that it was built at: {few(files, _NAMED)}')
     for why, packages in causes.items():
         others = [package for package in packages if f'"{package}"' not in why]
-        found.append(f"{why}, and so can not be moved: {_few(others)}" if others else why)
+        found.append(f"{why}, and so can not be moved: {few(others, _NAMED)}" if others else why)
     return found
-
-
-def _few(names: Sequence[str]) -> str:
-    """The first of some names, and how many others there are."""
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def relocations(layer: Layer, prefix: str) -> Relocations:

@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEVELS",
-    "available_at",
+    "command_fields",
     "effective_hash",
     "effective_items",
     "effective_text",
-    "listed_files",
+    "last_fields",
     "parse_level",
+    "relation_fields",
     "usual_width",
-    "written_commands",
 ]
 
 LEVELS = ("2.1", "2.2", "2.3", "2.4", "2.5")
@@ -94,21 +94,36 @@ def _fields(file: OpamFile, level: str) -> Iterator[tuple[str, Value]]:
     yield "opam-version", "2.0"
     yield "name", file.package.name
     yield "version", file.package.version
+    yield from relation_fields(file, level)
+    plugins = tuple([("ident", flag) for flag in file.flags if flag == "plugin" and level >= "2.2"])
+    yield "flags", lowered(plugins, 1)
+    yield from command_fields(file, level)
+    yield from last_fields(file, level)
+
+
+def relation_fields(file: OpamFile, level: str) -> Iterator[tuple[str, Value]]:
+    """What a package has to do with others, and where it can be installed."""
     yield "depends", ("list", write_conjunction(file.depends))
     yield "depopts", ("list", write_disjunction(file.depopts))
     yield "conflicts", ("list", write_disjunction(file.conflicts))
     yield _listed(file, "conflict-class")
-    yield "available", lowered(write_filter(available_at(file, level)), 1)
-    plugins = tuple([("ident", flag) for flag in file.flags if flag == "plugin" and level >= "2.2"])
-    yield "flags", lowered(plugins, 1)
+    yield "available", lowered(write_filter(_available(file, level)), 1)
+
+
+def command_fields(file: OpamFile, level: str) -> Iterator[tuple[str, Value]]:
+    """What is done to build and to install a package."""
     yield _listed(file, "setenv")
-    yield written_commands(file, level, "build")
-    yield written_commands(file, level, "run-test", also="build-test")
-    yield written_commands(file, level, "install")
-    yield written_commands(file, level, "remove")
+    yield _commands(file, level, "build")
+    yield _commands(file, level, "run-test", also="build-test")
+    yield _commands(file, level, "install")
+    yield _commands(file, level, "remove")
     for name in ("substs", "patches", "build-env", "features"):
         yield _listed(file, name)
-    yield "extra-files", lowered(tuple([("list", pair) for pair in listed_files(file, level)]), 2)
+
+
+def last_fields(file: OpamFile, level: str) -> Iterator[tuple[str, Value]]:
+    """The fields that opam prints last."""
+    yield "extra-files", lowered(tuple([("list", pair) for pair in _extra_files(file, level)]), 2)
     yield _listed(file, "build-doc")
 
 
@@ -116,7 +131,7 @@ def _listed(file: OpamFile, name: str) -> tuple[str, Value]:
     return name, lowered(file.values(name), DEPTHS[name])
 
 
-def written_commands(file: OpamFile, level: str, name: str, *, also: str = "") -> tuple[str, Value]:
+def _commands(file: OpamFile, level: str, name: str, *, also: str = "") -> tuple[str, Value]:
     """A field of commands, those of another field `also` before them."""
     values = (*(file.values(also) if also else ()), *file.values(name))
     if level >= "2.5":
@@ -131,7 +146,7 @@ def _without_arguments(command: Value) -> bool:
     return False
 
 
-def available_at(file: OpamFile, level: str) -> Filter:
+def _available(file: OpamFile, level: str) -> Filter:
     """Where a package can be installed.
 
     Levels 2.1 to 2.3 take the fields `x-subpath` and (from 2.2) `x-locked` for a constraint on opam's version.
@@ -156,7 +171,7 @@ def _asks_for_2_1(filter: Filter) -> bool:
     return False
 
 
-def listed_files(file: OpamFile, level: str) -> Iterable[tuple[str, str]]:
+def _extra_files(file: OpamFile, level: str) -> Iterable[tuple[str, str]]:
     """Before 2.3, opam adds the files that it finds when the field does not say which there are."""
     if file.extra_files is not None:
         return file.extra_files

@@ -6,11 +6,9 @@ not know are not. The name and the version are left out: the directory says them
 
 from __future__ import annotations
 
-from obuild.opam.effective import available_at, listed_files, written_commands
-from obuild.opam.field import DEPTHS
+from obuild.opam.effective import command_fields, last_fields, relation_fields
 from obuild.opam.filter import write_filter
 from obuild.opam.format import WIDTHS, format_items
-from obuild.opam.formula import write_conjunction, write_disjunction
 from obuild.opam.opamfile import FLAGS
 from obuild.opam.shape import WrongShape, elements, listed, lowered, option, read_text, with_option
 from obuild.opam.url import format_url, parse_url
@@ -59,19 +57,9 @@ def _fields(file: OpamFile, level: str) -> Iterator[tuple[str, Value | None]]:
     yield "authors", _texts(file, "authors" if "authors" in file.fields else "author")
     for name in ("license", "tags", "homepage", "doc", "bug-reports"):
         yield name, _texts(file, name)
-    yield "depends", ("list", write_conjunction(file.depends))
-    yield "depopts", ("list", write_disjunction(file.depopts))
-    yield "conflicts", ("list", write_disjunction(file.conflicts))
-    yield _listed(file, "conflict-class")
-    yield "available", lowered(write_filter(available_at(file, level)), 1)
+    yield from relation_fields(file, level)
     yield "flags", lowered(_flags(file), 1)
-    yield _listed(file, "setenv")
-    yield written_commands(file, level, "build")
-    yield written_commands(file, level, "run-test", also="build-test")
-    yield written_commands(file, level, "install")
-    yield written_commands(file, level, "remove")
-    for name in ("substs", "patches", "build-env", "features"):
-        yield _listed(file, name)
+    yield from command_fields(file, level)
     for name in ("messages", "post-messages"):
         yield name, lowered(tuple(map(_trimmed, file.values(name))), 1)
     yield "depexts", _depexts(file)
@@ -79,8 +67,7 @@ def _fields(file: OpamFile, level: str) -> Iterator[tuple[str, Value | None]]:
         yield name, _texts(file, name)
     yield "dev-repo", _dev_repo(file)
     yield "pin-depends", _pins(file)
-    yield "extra-files", lowered(tuple([("list", pair) for pair in listed_files(file, level)]), 2)
-    yield _listed(file, "build-doc")
+    yield from last_fields(file, level)
 
 
 def _text(file: OpamFile, name: str) -> Value | None:
@@ -99,10 +86,6 @@ def _texts(file: OpamFile, name: str) -> Value | None:
         return lowered(listed(read_text, 1)(file.fields.get(name, _EMPTY)), 1)
     except WrongShape:
         return None
-
-
-def _listed(file: OpamFile, name: str) -> tuple[str, Value]:
-    return name, lowered(file.values(name), DEPTHS[name])
 
 
 def _flags(file: OpamFile) -> tuple[Value, ...]:

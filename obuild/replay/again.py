@@ -12,13 +12,13 @@ from contextlib import contextmanager
 
 from obuild.build.context import Context, follow
 from obuild.build.stage import Stage
-from obuild.build.supply import is_stacked, is_supply
+from obuild.build.supply import is_stacked, is_supply, is_switch
 from obuild.digest import sha256
 from obuild.disk import Lock
 from obuild.errors import StepFailed
 from obuild.log import Reporter
 from obuild.replay.memory import ASKED
-from obuild.spec import Copy, FromOpam, Run
+from obuild.spec import Run
 from obuild.value import replace
 
 TYPE_CHECKING = False
@@ -220,7 +220,7 @@ class _Quiet(Reporter):
 
 def _joins(op: Op) -> bool:
     """Whether what an operation makes is put together with what the next one makes."""
-    return is_supply(op) and not (isinstance(op, Copy) and op.source == FromOpam("switch"))
+    return is_supply(op) and not is_switch(op)
 
 
 def _group_end(ops: Sequence[Op], number: int) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from obuild import spec as language
-from obuild.build.supply import is_stacked
+from obuild.build.supply import is_stacked, is_switch
 from obuild.errors import StoreError, UsageError, nearest
-from obuild.spec import Copy, FromOpam, FromPackage, FromText, Run
+from obuild.spec import Copy, FromPackage, FromText, Run
 from obuild.store.layer import layer_path, unescape
 from obuild.value import value
 
@@ -95,7 +95,7 @@ def own_steps(ops: Sequence[Op]) -> tuple[int, ...]:
 def _is_step(op: Op) -> bool:
     if isinstance(op, Run):
         return True
-    return isinstance(op, Copy) and not is_stacked(op) and op.source != FromOpam("switch") and not _is_definition(op)
+    return isinstance(op, Copy) and not is_stacked(op) and not is_switch(op) and not _is_definition(op)
 
 
 def _is_definition(op: Copy) -> bool:

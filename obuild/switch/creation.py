@@ -33,14 +33,10 @@ def make_root(scene: Scene, prefix: str) -> dict[str, Any]:
     """
     root, _, switch = prefix.rpartition("/")
     user, group = scene.owner()
-    texts = {
-        f"{root}/config": format_config(switch),
-        f"{root}/repo/repos-config": format_repositories(),
-        f"{prefix}/.opam-switch/switch-config": format_switch(switch, root=root, user=user, group=group),
-    }
-    last, text = list(texts.items())[-1]
-    if scene.tree.read(last.encode("latin-1")) == text.encode("latin-1"):
+    last, config = f"{prefix}/.opam-switch/switch-config", format_switch(switch, root=root, user=user, group=group)
+    if scene.tree.read(last.encode("latin-1")) == config.encode("latin-1"):
         return {}
+    texts = {f"{root}/config": format_config(switch), f"{root}/repo/repos-config": format_repositories(), last: config}
     for name in DIRECTORIES:
         scene.tree.make(f"{prefix}/{name}".encode("latin-1"))
     for path, text in texts.items():
