@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from conftest import soon
 from house import PROGRAM, House
 
+from obuild import kernel
 from obuild.platform.make import build_platform
 from obuild.platform.recipe import Recipe
 from obuild.runs.run import Node, Run, list_runs
@@ -122,6 +125,19 @@ class Tracked(Clinic):
     def tell(self, command: str, *words: str) -> str:
         line = [str(PROGRAM), command, "--store", self.house.store, *words]
         return subprocess.run(line, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+@contextmanager
+def cramped(house: House, megabytes: int) -> Iterator[Clinic]:
+    """A clinic whose store is on a file system of so many megabytes."""
+    kernel.private_mounts()
+    path = house.folder / "small"
+    path.mkdir()
+    kernel.mount_tmpfs(str(path), size=megabytes << 20)
+    house.store = f"overlay:{path}/store"
+    yield Clinic(house)
+    assert soon(lambda: not house.residue())
+    kernel.unmount(str(path), detach=True)
 
 
 def install(name: str, *, first: str = "true", depends: str = "", extra: str = "") -> str:

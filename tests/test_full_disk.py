@@ -10,11 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from clinic import Clinic, install
-from conftest import soon
+from clinic import Clinic, cramped, install
 from house import PROGRAM, House
 
-from obuild import kernel
 from obuild.runs.history import History
 from obuild.runs.run import list_runs
 
@@ -24,14 +22,8 @@ BIG = "mkdir -p %{share}% && dd if=/dev/zero of=%{share}%/big bs=1M count=20"
 @pytest.fixture
 def small(house: House) -> Iterator[Clinic]:
     """A clinic whose store is on a file system of 12 MB."""
-    kernel.private_mounts()
-    path = house.folder / "small"
-    path.mkdir()
-    kernel.mount_tmpfs(str(path), size=12 << 20)
-    house.store = f"overlay:{path}/store"
-    yield Clinic(house)
-    assert soon(lambda: not house.residue())
-    kernel.unmount(str(path), detach=True)
+    with cramped(house, 12) as clinic:
+        yield clinic
 
 
 def store(clinic: Clinic) -> str:

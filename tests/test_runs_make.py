@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clinic import Clinic, fails, install
-from conftest import refused, soon
+from clinic import Clinic, cramped, fails, install
+from conftest import refused
 from house import House
 
-from obuild import kernel
 from obuild.cancel import Cancel
 from obuild.errors import Cancelled, SandboxError, StoreError
 from obuild.opam.repo import open_repositories
@@ -113,14 +112,8 @@ def test_a_cancelled_build_has_no_outcome(clinic: Clinic) -> None:
 @pytest.fixture
 def small(house: House) -> Iterator[Clinic]:
     """A store on a file system of 24 MB."""
-    kernel.private_mounts()
-    path = house.folder / "small"
-    path.mkdir()
-    kernel.mount_tmpfs(str(path), size=24 << 20)
-    house.store = f"overlay:{path}/store"
-    yield Clinic(house)
-    assert soon(lambda: not house.residue())
-    kernel.unmount(str(path), detach=True)
+    with cramped(house, 24) as clinic:
+        yield clinic
 
 
 def test_a_full_disk_ends_the_check_and_says_so(small: Clinic) -> None:
