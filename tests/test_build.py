@@ -295,6 +295,7 @@ def test_a_request_while_the_first_is_being_cancelled_starts_anew(house: House, 
     first = Party(house, text, builder=builder)
     gate.wait()
     first.cancel.set()
+    assert soon(lambda: not wanted(builder))  # before that, a request would join
     second = Party(house, text, builder=builder)
     gate.wait()
     gate.open()
