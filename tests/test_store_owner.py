@@ -166,6 +166,51 @@ def test_pruning_while_others_build(store: Store) -> None:
     assert pruned > 0
 
 
+def test_looking_at_a_store_while_others_make_and_delete(store: Store) -> None:
+    """Nothing of what comes and goes is taken for damage, and nobody stumbles over it."""
+    other, over, wrong = open_store(f"{store.kind}:{store.path}"), threading.Event(), list[BaseException]()
+
+    def drop(delete: Callable[..., object], name: str, **how: bool) -> None:
+        while True:
+            try:
+                delete(name, **how)
+                return
+            except StoreError as error:
+                if "is in use" not in str(error):  # by the one who looks whether it could be pruned
+                    raise
+
+    def work() -> None:
+        turn = 0
+        try:
+            while not over.is_set():
+                turn += 1
+                add(other, f"a{turn}", None, lambda root: (root / "x").mkdir())
+                add(other, f"b{turn}", f"a{turn}", lambda root: (root / "x" / "y").touch())
+                fail(other, f"f{turn}", lambda root: (root / "z").touch())
+                with other.cache("c") as path:
+                    Path(path, "w").touch()
+                drop(other.delete_cache, "c")
+                drop(other.delete, f"f{turn}")
+                drop(other.delete, f"a{turn}", children=True)
+        except BaseException as error:
+            wrong.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    end, turns = time.monotonic() + 1.5, 0
+    try:
+        while time.monotonic() < end and not wrong:
+            assert store.fsck() == []
+            store.usage()
+            store.prune(max_age=0, dry_run=True)
+            turns += 1
+    finally:
+        over.set()
+        thread.join()
+    assert wrong == []
+    assert turns > 1
+
+
 def test_a_sound_store_has_no_findings(store: Store) -> None:
     tree(store)
     with store.cache("c") as path:

@@ -10,12 +10,12 @@ import time
 from obuild.cli.option import Argument, Command, Option, duration, jobs, size
 from obuild.cli.show import write
 from obuild.cli.where import STORE, find_layer, open_named_store, seconds_text, size_text
-from obuild.errors import UsageError
+from obuild.errors import StoreError, UsageError
 from obuild.value import fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
     from obuild.cancel import Cancel
@@ -29,18 +29,27 @@ def ls(*, store: str, json: bool, failed: bool) -> int:
     """List layers, the one used last at the end."""
     opened = open_named_store(store)
     layers = opened.failed() if failed else opened.layers()
-    rows = sorted(((os.stat(f"{layer.path}/layer.json").st_mtime, layer) for layer in layers), key=lambda row: row[0])
+    rows = sorted(_known(layers), key=lambda row: row[0])
     if json:
-        for used, layer in rows:
-            _object({"used": round(used, 3), "path": layer.path, **layer.meta()})
+        for used, layer, meta in rows:
+            _object({"used": round(used, 3), "path": layer.path, **meta})
         return 0
-    for used, layer in rows:
-        meta = layer.meta()
+    for used, layer, meta in rows:
         size = size_text(meta.get("size", 0))
         print(f"{_short_id(layer.id)}  {seconds_text(time.time() - used):>8} ago  {size:>9}  {_what(meta)[:80]}")
     if not rows:
         print("nothing here yet" if not failed else "no failed steps are kept", file=sys.stderr)
     return 0
+
+
+def _known(layers: Iterable[Layer]) -> Iterator[tuple[float, Layer, dict[str, Any]]]:
+    """When each was used last, and what is known of it."""
+    for layer in layers:
+        try:
+            yield os.stat(f"{layer.path}/layer.json").st_mtime, layer, layer.meta()
+        except (OSError, StoreError):
+            if os.path.exists(layer.path):  # not deleted meanwhile
+                raise
 
 
 def _short_id(id: str) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from obuild.store.store import Store
 
-__all__ = ["delete", "list_caches", "remove", "use"]
+__all__ = ["delete", "generations", "list_caches", "remove", "settle", "use"]
 
 _MOST_CHANGES = 16
 """Generations upon each other before a whole one is made although the cache is always in use."""
@@ -73,7 +73,7 @@ def delete(store: Store, name: str) -> None:
 def remove(store: Store, name: str, *, dry_run: bool = False) -> bool:
     """Remove a cache unless somebody uses it; whether it was (with `dry_run`: would be) removed."""
     folder = _folder(store, name)
-    locks = _lock_all(folder, _generations(folder))
+    locks = _lock_all(folder, generations(folder))
     if locks is not None and not dry_run:
         store.discard(folder)
     return locks is not None
@@ -86,12 +86,12 @@ def list_caches(store: Store) -> list[str]:
 
 def settle(store: Store, folder: str) -> bool:
     """Put the generations of a cache together into one, unless somebody uses them; whether they are one now."""
-    numbers = _generations(folder)
+    numbers = generations(folder)
     if len(numbers) < 2:
         return True
     locks = _lock_all(folder, numbers)
     try:
-        if locks is None or _generations(folder) != numbers:
+        if locks is None or generations(folder) != numbers:
             return False
         _settle(store, folder, numbers)
     except OSError:
@@ -109,7 +109,7 @@ def _folder(store: Store, name: str) -> str:
     return f"{store.path}/cache/{escaped}"
 
 
-def _generations(folder: str) -> list[int]:
+def generations(folder: str) -> list[int]:
     """The numbers of all generations, the newest first."""
     try:
         return sorted((int(name) for name in os.listdir(folder) if name.isdigit()), reverse=True)
@@ -121,7 +121,7 @@ def _take(store: Store, folder: str) -> list[tuple[int, Lock]]:
     """The generations that are the cache now, the newest first, each locked; an empty first one is made."""
     while True:
         held: list[tuple[int, Lock]] = []
-        for number in _generations(folder) or _begin(store, folder):
+        for number in generations(folder) or _begin(store, folder):
             lock = _try(f"{folder}/{number}", shared=True)
             if lock is None:
                 break  # being settled or deleted

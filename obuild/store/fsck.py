@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 
 from obuild import kernel
 from obuild.disk import Lock, measure
 from obuild.errors import StoreError
+from obuild.store.cache import generations, settle
 from obuild.store.cache import remove as remove_cache
-from obuild.store.cache import settle
 from obuild.store.chain import flat_owner
 from obuild.store.layer import Layer, list_layers, unescape
 from obuild.store.package import bases
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from obuild.store.store import Store
 
 __all__ = ["Finding", "fsck"]
+
+_MOMENT = 0.1
+"""Seconds, in which who has made a directory has locked it too."""
 
 
 @value
@@ -45,7 +49,7 @@ def fsck(store: Store, *, repair: bool) -> list[Finding]:
     """See `Store.fsck`. What can be made again is removed rather than patched: a built layer is right."""
     findings: dict[str, Finding] = {}
     while True:
-        new = [problem for problem in _problems(store) if problem.path not in findings]
+        new = [problem for problem in _confirmed(store) if problem.path not in findings]
         for problem in new:
             path = os.path.relpath(problem.path, store.path)
             findings[problem.path] = Finding(path, problem.message, repair and problem.repair())
@@ -53,8 +57,17 @@ def fsck(store: Store, *, repair: bool) -> list[Finding]:
             return list(findings.values())
 
 
+def _confirmed(store: Store) -> list[_Problem]:
+    """What is wrong, and still is a moment later: what others are doing just now may look like damage."""
+    seen = {(problem.path, problem.message) for problem in _problems(store)}
+    if not seen:
+        return []
+    time.sleep(_MOMENT)
+    return [problem for problem in _problems(store) if (problem.path, problem.message) in seen]
+
+
 def _problems(store: Store) -> Iterator[_Problem]:
-    for check in (_mounts, _containers, _drafts, _layers, _bases, _failed, _flats, _caches):
+    for check in (_mounts, _containers, _drafts, _layers, _bases, _flats, _caches):
         yield from check(store)
 
 
@@ -114,9 +127,10 @@ def _kill(store: Store, path: str) -> bool:
 
 
 def _layers(store: Store) -> Iterator[_Problem]:
-    for layer in list_layers(store.path):
+    kept = [Layer(unescape(entry.name), entry.path) for entry in os.scandir(f"{store.path}/failed")]
+    for layer in (*list_layers(store.path), *kept):
         message = _wrong_with(store, layer)
-        if message:
+        if message and os.path.lexists(layer.path):  # not deleted meanwhile
             yield _Problem(layer.path, message, lambda layer=layer: _discard(store, layer))  # type: ignore[misc]
 
 
@@ -126,14 +140,6 @@ def _bases(store: Store) -> Iterator[_Problem]:
             path = f"{store.path}/{platform}/base"
             message = f'the base of a platform, "{base}", is missing'
             yield _Problem(path, message, lambda path=path: os.unlink(path) is None)  # type: ignore[misc,func-returns-value]
-
-
-def _failed(store: Store) -> Iterator[_Problem]:
-    for entry in os.scandir(f"{store.path}/failed"):
-        layer = Layer(unescape(entry.name), entry.path)
-        message = _wrong_with(store, layer)
-        if message:
-            yield _Problem(entry.path, message, lambda layer=layer: _discard(store, layer))  # type: ignore[misc]
 
 
 def _wrong_with(store: Store, layer: Layer) -> str:
@@ -175,7 +181,7 @@ def _flats(store: Store) -> Iterator[_Problem]:
 def _caches(store: Store) -> Iterator[_Problem]:
     for entry in os.scandir(f"{store.path}/cache"):
         name = unescape(entry.name)
-        numbers = [number for number in os.listdir(entry.path) if number.isdigit()]
+        numbers = [str(number) for number in generations(entry.path)]
         whole = [number for number in numbers if os.path.isdir(f"{entry.path}/{number}/fs")]
         bases = [number for number in numbers if os.path.exists(f"{entry.path}/{number}/base")]
         if len(whole) < len(numbers) or (store.backend.stacked and numbers and not bases):
@@ -188,6 +194,8 @@ def _caches(store: Store) -> Iterator[_Problem]:
 def _in_use(path: str) -> bool:
     try:
         lock = Lock.attempt(path)
+    except FileNotFoundError:
+        return True  # until just now: who had it has removed or published it
     except OSError:
         return False
     if lock:

@@ -83,8 +83,7 @@ class _Inventory:
         for layer in list_failed(store):
             self._add(self._item("failed", layer))
         for name in list_caches(store):
-            path = f"{store.path}/cache/{escape(name)}"
-            self._add(_Item("cache", name, path, os.stat(path).st_mtime_ns, size=measure(path).blocks))
+            self._add(_cache(name, f"{store.path}/cache/{escape(name)}"))
         for source in list_sources(store.path):
             self._add(_Item("source", source.name, source.path, source.used, size=source.size))
 
@@ -138,6 +137,13 @@ class _Inventory:
     def parents(self, item: _Item) -> set[_Item]:
         """What an item was made from."""
         return {self.layers[name] for name in item.parents if name in self.layers}
+
+
+def _cache(name: str, path: str) -> _Item | None:
+    try:
+        return _Item("cache", name, path, os.stat(path).st_mtime_ns, size=measure(path).blocks)
+    except FileNotFoundError:
+        return None  # deleted meanwhile
 
 
 def prune(

@@ -52,9 +52,12 @@ class Scratch:
     def fresh(cls, store: str, kind: str) -> Scratch:
         """A new, empty one; `kind` is the beginning of its name."""
         while True:
-            scratch = cls.claim(f"{store}/tmp/{kind}-{os.urandom(8).hex()}")
-            if scratch:
-                return scratch
+            path = f"{store}/tmp/{kind}-{os.urandom(8).hex()}"
+            os.mkdir(path, 0o700)
+            try:
+                return cls(path, Lock.take(path), new=True)  # waiting for `fsck`, which tries the lock of all it finds
+            except FileNotFoundError:
+                continue  # taken for garbage before it was locked
 
     def owned(self) -> bool:
         """Whether it is still in its place, neither published nor removed."""
