@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
+    from obuild.cancel import Cancel
     from obuild.manifest import Entry, Scan
 
     T = TypeVar("T")
@@ -28,18 +29,24 @@ __all__ = ["beside", "copy"]
 SMALL = 128 << 10
 """Bytes up to which one read and one write are quicker than asking the kernel to copy."""
 
+PIECE = 64 << 20
+"""Bytes that the kernel copies at a time: between two a cancelled copy ends."""
 
-def copy(found: Scan, root: str, target: str, *, into: bool, user: tuple[int, int]) -> None:
+
+def copy(
+    found: Scan, root: str, target: str, *, into: bool, user: tuple[int, int], cancel: Cancel | None = None
+) -> None:
     """Put the files of a scan at the absolute path `target` below the host directory `root`.
 
     `into`: the entries go into the directory `target`; otherwise the first one becomes `target`. What is copied
     belongs to `user`; a directory that was there keeps its owner, mode and time unless it is itself copied; missing
     parents are made as 0755, of the user for `into` and of root otherwise. A directory that the image has as a symlink
-    to one is followed. Raises `ObuildError` when a directory would replace a file or a file a directory.
+    to one is followed. Raises `ObuildError` when a directory would replace a file or a file a directory, and
+    `Cancelled`.
     """
     root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _Writer(root_fd, target, into=into, user=user).write(found)
+        _Writer(root_fd, target, into, user, cancel).write(found)
     finally:
         os.close(root_fd)
 
@@ -74,8 +81,8 @@ def beside(read: Callable[[], T], write: Callable[[], None]) -> T:
 class _Writer:
     """One copy in progress: the open directory that files go into, and the times to set at the end."""
 
-    def __init__(self, root_fd: int, target: str, *, into: bool, user: tuple[int, int]) -> None:
-        self._root_fd, self._into, self._user = root_fd, into, user
+    def __init__(self, root_fd: int, target: str, into: bool, user: tuple[int, int], cancel: Cancel | None) -> None:
+        self._root_fd, self._into, self._user, self._cancel = root_fd, into, user, cancel
         self._target = "/" + "/".join(part for part in target.split("/") if part not in ("", "."))
         self._folder, self._fd = "", -1
         self._times: list[tuple[str, int]] = []
@@ -90,6 +97,8 @@ class _Writer:
         self._make_parents(self._target if self._into else os.path.dirname(self._target), owner)
         try:
             for entry in found.entries:
+                if self._cancel is not None:
+                    self._cancel.check()
                 path = f"{self._target.rstrip('/')}/{entry.path}".rstrip("/") or "/"
                 if entry.path or not self._into:
                     self._enter(os.path.dirname(path))
@@ -177,7 +186,7 @@ class _Writer:
             if entry.size <= SMALL:
                 _write(fd, os.read(source, entry.size + 1))
             else:
-                _fill(fd, source, entry.size)
+                _fill(fd, source, entry.size, self._cancel)
             check_unchanged(source, entry)
         finally:
             os.close(source)
@@ -195,7 +204,7 @@ class _Writer:
         raise ObuildError(f'"{path}" keeps coming back while it is replaced')
 
 
-def _fill(fd: int, source: int, size: int) -> None:
+def _fill(fd: int, source: int, size: int, cancel: Cancel | None) -> None:
     """Write the content of the file `source`; its holes stay holes."""
     end = 0
     while end < size:
@@ -206,19 +215,22 @@ def _fill(fd: int, source: int, size: int) -> None:
                 raise
             break  # nothing but a hole up to the end
         end = os.lseek(source, start, os.SEEK_HOLE)
-        _fill_range(fd, source, start, end)
+        _fill_range(fd, source, start, end, cancel)
     os.ftruncate(fd, size)
 
 
-def _fill_range(fd: int, source: int, start: int, end: int) -> None:
+def _fill_range(fd: int, source: int, start: int, end: int, cancel: Cancel | None) -> None:
     while start < end:
+        if cancel is not None:
+            cancel.check()
+        count = min(end - start, PIECE)
         try:
-            done = os.copy_file_range(source, fd, end - start, start, start)
+            done = os.copy_file_range(source, fd, count, start, start)
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF):
                 raise
             os.lseek(fd, start, os.SEEK_SET)
-            done = os.sendfile(fd, source, start, min(end - start, 1 << 30))
+            done = os.sendfile(fd, source, start, count)
         if not done:
             return  # shorter than it was: the check after the copy says so
         start += done

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any, NamedTuple
 
+    from obuild.cancel import Cancel
+
     class _Fields(NamedTuple):
         path: str
         kind: str
@@ -241,19 +243,19 @@ class Index:
         files = (entry for entry in found.entries if entry.kind == "f")
         return sum(entry.size for entry in files if known.get(entry.source, ((), b""))[0] != entry.stamp)
 
-    def digest(self, found: Scan, key: str) -> str:
+    def digest(self, found: Scan, key: str, *, cancel: Cancel | None = None) -> str:
         """The digest of everything that counts in a scan; reads only files that changed since they were last read.
 
         It is remembered under the scan's fingerprint `key`, unless a file is so new that it may still change unseen.
         """
-        digest = self._read(found)
+        digest = self._read(found, cancel)
         newest = max((entry.ctime for entry in found.entries), default=0)
         if newest < found.started - RACY:
             kept = dict(list(self._load("sets").items())[-63:])
             self._save("sets", {**kept, key: digest})
         return digest
 
-    def _read(self, found: Scan) -> str:
+    def _read(self, found: Scan, cancel: Cancel | None) -> str:
         known: dict[str, tuple[tuple[int, int, int, int], bytes]] = self._load("files")
         import hashlib  # only when a file has to be read
 
@@ -269,7 +271,7 @@ class Index:
                 if old and old[0] == stamp:
                     content = old[1]
                 else:
-                    content, changed = _content(entry, keep), True
+                    content, changed = _content(entry, keep, cancel), True
                     if entry.ctime < found.started - RACY:
                         known[entry.source] = (stamp, content)
             total.update(b"%s%o %d " % (kind.encode(), mode, len(content)) + content)
@@ -321,13 +323,15 @@ class _Keep:
             self._contents[source] = data
 
 
-def _content(entry: Entry, keep: _Keep) -> bytes:
+def _content(entry: Entry, keep: _Keep, cancel: Cancel | None) -> bytes:
     """The digest of a regular file's content, which must still be the file that was listed.
 
     BLAKE3 takes a tenth of SHA-256's time on processors without instructions for that, and nobody but obuild reads it.
     """
     from blake3 import blake3  # only when a file has to be read
 
+    if cancel is not None:
+        cancel.check()
     fd = os.open(entry.source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if entry.size <= CHUNK:
@@ -340,6 +344,8 @@ def _content(entry: Entry, keep: _Keep) -> bytes:
         # Read, not mapped: a file that is cut short while it is mapped would kill us.
         while size := os.readv(fd, [buffer]):
             hasher.update(memoryview(buffer)[:size])
+            if cancel is not None:
+                cancel.check()
         check_unchanged(fd, entry)
         return hasher.digest()
     finally:

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -302,6 +302,30 @@ def test_a_request_while_the_first_is_being_cancelled_starts_anew(house: House, 
     assert second.result()
     first.end()
     assert isinstance(first.error, Cancelled)
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["read before", "read meanwhile"])
+def test_a_cancelled_copy_ends_within_a_file(house: House, monkeypatch: pytest.MonkeyPatch, early: bool) -> None:
+    (house.context / "large").write_bytes(os.urandom(200 << 15))
+    cancel, pieces = Cancel(), list[int]()
+    monkeypatch.setattr("obuild.copy.PIECE", 1 << 15)
+    monkeypatch.setattr("obuild.build.stage.EARLY", 0 if early else 1 << 40)
+
+    def slowly(move: Callable[..., int]) -> Callable[..., int]:
+        def moved(*given: int) -> int:
+            pieces.append(move(*given))
+            cancel.set()
+            time.sleep(0.05)
+            return pieces[-1]
+
+        return moved
+
+    for name in ("copy_file_range", "sendfile"):
+        monkeypatch.setattr(os, name, slowly(getattr(os, name)))
+    with pytest.raises(Cancelled):
+        house.build(stage("(copy (src large) (dst /))"), cancel=cancel)
+    assert 0 < len(pieces) < 200
+    assert soon(lambda: not house.residue()), house.residue()
 
 
 # Failing.

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from obuild.cancel import Cancel
     from obuild.spec import Copy
     from obuild.store import Layer, Store
 
@@ -32,10 +33,10 @@ class Directory:
         found = self._scan(op, into=into)
         return 0 if self._index.known(self._key) else self._index.unread(found), self._key
 
-    def digest(self, op: Copy, *, into: bool) -> str:
+    def digest(self, op: Copy, cancel: Cancel, *, into: bool) -> str:
         """What the files are that `op` names, as one digest."""
         found = self._scan(op, into=into)
-        return self._index.known(self._key) or self._index.digest(found, self._key)
+        return self._index.known(self._key) or self._index.digest(found, self._key, cancel=cancel)
 
     @contextmanager
     def scan(self, op: Copy, *, into: bool) -> Iterator[Scan]:
@@ -59,7 +60,7 @@ class Result:
         """Nothing is ever copied before its digest is known: `digest` remembers it for good."""
         return 0, ""
 
-    def digest(self, op: Copy, *, into: bool) -> str:
+    def digest(self, op: Copy, cancel: Cancel, *, into: bool) -> str:
         """What the files are that `op` names, as one digest."""
         key = sha256(repr((self._layer.id, op.src, op.exclude, into)).encode()).hexdigest()
         path = f"{self._index}/{key}"
@@ -71,7 +72,7 @@ class Result:
         if len(known) == 64:
             return known
         with self._store.view(self._layer) as tree:
-            digest = Directory(tree, "").digest(op, into=into)
+            digest = Directory(tree, "").digest(op, cancel, into=into)
         try:
             os.makedirs(self._index, exist_ok=True)
             disk.write_atomic(path, digest.encode())

@@ -287,18 +287,19 @@ class Stage:
         with self.at(op):
             unread, mark = source.unread(op, into=into)
             early = unread >= EARLY
-            step = name(f"unread {mark}" if early else source.digest(op, into=into))
+            step = name(f"unread {mark}" if early else source.digest(op, self.cancel, into=into))
 
-        def fill(draft: Draft, _: Callable[[bytes], None], __: Cancel) -> None:
+        def fill(draft: Draft, _: Callable[[bytes], None], cancel: Cancel) -> None:
             from obuild.copy import beside, copy
 
             with self.at(op):
-                if early and not source.unread(op, into=into)[0] and draft.settle(name(source.digest(op, into=into))):
+                digest = partial(source.digest, op, cancel, into=into)
+                if early and not source.unread(op, into=into)[0] and draft.settle(name(digest())):
                     return  # whoever we waited for has made it
                 with source.scan(op, into=into) as files:
-                    write = partial(copy, files, draft.root, target, into=into, user=context.user)
+                    write = partial(copy, files, draft.root, target, into=into, user=context.user, cancel=cancel)
                     if early:
-                        draft.settle(name(beside(partial(source.digest, op, into=into), write)))
+                        draft.settle(name(beside(digest, write)))
                     else:
                         write()
 
