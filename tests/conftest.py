@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 from fetching import images, layout, new_root, opened, registry, sample_tree  # noqa: F401 (fixtures)
+from hypothesis import HealthCheck, settings
 from stores import file_system, store, store_place  # noqa: F401 (fixtures)
 
 from obuild.cancel import Cancel
@@ -31,6 +32,12 @@ from obuild.sandbox import Process, Sandbox, open_sandbox
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from house import House
+
+# How long an example takes is for the benchmarks to say; what CI finds must not depend on chance.
+_QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
+settings.register_profile("here", deadline=None, suppress_health_check=_QUIET)
+settings.register_profile("strict", settings.get_profile("here"), derandomize=True)
+settings.load_profile("strict" if os.environ.get("OBUILD_TESTS_STRICT") == "1" else "here")
 
 CACHE = Path(os.environ.get("OBUILD_TESTS_CACHE", "/var/tmp/obuild-tests"))
 """Shared by all test runs on this machine."""

@@ -281,7 +281,7 @@ def test_events(house: House) -> None:
     assert all(set(event) - {"build"} == {"event", "op", "id", "cached", "status", "seconds"} for event in steps)
     assert {event["build"] for event in events if "build" in event} == {"n"}
     assert "".join(event["text"] for event in events if event["event"] == "output") == "héllo\nend"
-    assert events[-1] == {"event": "result", "id": steps[-1]["id"]}
+    assert events[-1] == {"event": "result", "id": own[-1]["id"]}
     again = house.events(text)
     assert all(event["cached"] for event in again if event["event"] == "step")
     assert {event["event"] for event in again} == {"heading", "note", "output", "step", "result"}

@@ -159,7 +159,7 @@ def lines(draw: st.DrawFn) -> tuple[str, list[str]]:
 
 
 @given(lines())
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_the_quick_reader_and_click_agree(line: tuple[str, list[str]]) -> None:
     name, words = line
     command = cli.find_command(name)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from house import House, stage
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from obuild import dockerfile
@@ -126,12 +126,9 @@ def printed(tree: Any) -> bytes:
     return str(sexp.format(tree)).encode("utf-8", "surrogateescape")
 
 
-quiet = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
-
-
 @pytest.mark.slow
 @given(st.one_of(STAGES, STAGES, STAGES, TREES).map(printed))
-@settings(max_examples=6000, deadline=None, suppress_health_check=quiet)
+@settings(max_examples=6000)
 @example(b"(" * 100_000)
 @example(b"((from b)" + b"(comment x)" * 20_000 + b")")
 @example(b"((build n " * 95 + b"((from b))" + b") (from b))" * 95)
@@ -165,7 +162,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 @pytest.mark.slow
 @given(mutated())
-@settings(max_examples=4000, deadline=None, suppress_health_check=quiet)
+@settings(max_examples=4000)
 def test_shipped_specs_with_mistakes(builder: Builder, data: bytes) -> None:
     survives(data, builder)
 

@@ -64,7 +64,7 @@ def shown(answer: Solution | NoSolution) -> set[str] | None:
     return {str(package) for package in answer.packages} if isinstance(answer, Solution) else None
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(worlds())
 def test_finds_the_best_solution(texts: dict[str, str]) -> None:
     world = World(texts)
@@ -74,7 +74,7 @@ def test_finds_the_best_solution(texts: dict[str, str]) -> None:
         assert shown(answer) == slow.solve((package.name, package.version)), package
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(worlds(), st.sampled_from(NAMES))
 def test_finds_the_best_solution_beside_a_compiler(texts: dict[str, str], name: str) -> None:
     world = World(texts)
@@ -85,7 +85,7 @@ def test_finds_the_best_solution_beside_a_compiler(texts: dict[str, str], name: 
         assert shown(answer) == slow.solve(first, (package.name, package.version)), package
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(worlds())
 def test_several_packages_and_any_version(texts: dict[str, str]) -> None:
     world = World(texts)
@@ -93,7 +93,7 @@ def test_several_packages_and_any_version(texts: dict[str, str]) -> None:
     assert shown(answer) == Slow(world).solve(("a", ""), ("b", ""))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(worlds())
 def test_solutions_pass_the_audit(texts: dict[str, str]) -> None:
     world = World(texts)
@@ -105,7 +105,7 @@ def test_solutions_pass_the_audit(texts: dict[str, str]) -> None:
             assert audit(world, answer.packages, terms) == ()  # type: ignore[arg-type]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(worlds(), worlds())
 def test_an_answer_holds_as_long_as_nothing_examined_changes(texts: dict[str, str], others: dict[str, str]) -> None:
     world = World(texts)
@@ -119,7 +119,7 @@ def test_an_answer_holds_as_long_as_nothing_examined_changes(texts: dict[str, st
         assert shown(World({**kept, **new}).solver().solve(parse_request(str(package)))) == shown(answer)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(worlds())
 def test_a_core_can_not_be_smaller(texts: dict[str, str]) -> None:
     """What it has alone rules out every solution, and without any one thing there is one."""

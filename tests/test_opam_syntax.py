@@ -230,7 +230,7 @@ WORDS = st.sampled_from([*SIGNS, *NAMES])
 
 
 @given(st.lists(st.tuples(WORDS, st.sampled_from(["", " ", "\n", "\r\n"])), max_size=12))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_reader_and_grammar_agree_on_any_words(words: list[tuple[str, str]]) -> None:
     text = "f: " + "".join([word + space for word, space in words])
     quick, full = both(text)
@@ -254,7 +254,7 @@ TEXTS = st.recursive(
 
 
 @given(TEXTS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_reader_and_grammar_agree_on_values(text: str) -> None:
     quick, full = both(f"f: {text}\ng {{ f: {text} }}")
     assert quick is not None
@@ -262,7 +262,6 @@ def test_reader_and_grammar_agree_on_values(text: str) -> None:
 
 
 @given(st.binary(max_size=60))
-@settings(deadline=None)
 def test_any_bytes_give_a_tree_or_a_problem(data: bytes) -> None:
     assert accepted(data) == (both(data.decode("latin-1"))[1] is not None)
 

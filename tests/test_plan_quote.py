@@ -41,7 +41,7 @@ def valid(text: str) -> bool:
         return False
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(words=st.lists(word.filter(valid), min_size=1, max_size=6))
 def test_a_shell_gives_the_program_the_same_arguments(words: list[str]) -> None:
     assert run(["sh"], command_line(["printf", "%s\\0", *words])) == printed(words)

@@ -81,7 +81,7 @@ def test_builds_that_do_not_need_each_other_overlap() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 6), st.randoms())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_all_is_done_once_by_any_number_of_workers(count: int, workers: int, random: object) -> None:
     deps = [tuple(str(d) for d in range(n) if random.random() < 0.2) for n in range(count)]  # type: ignore[attr-defined]
     made = Graph(Build(str(n), f"p{n}.1", deps[n]) for n in range(count))

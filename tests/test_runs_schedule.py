@@ -63,7 +63,7 @@ def simulate(schedule: Schedule, workers: int, seconds: Mapping[str, float], goo
 
 
 @given(graphs(), st.integers(1, 4), st.booleans())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_every_build_comes_after_what_it_needs_and_nobody_is_idle(
     made: tuple[Graph, dict[str, float], dict[str, bool]], workers: int, keep_going: bool
 ) -> None:
@@ -82,7 +82,7 @@ def test_every_build_comes_after_what_it_needs_and_nobody_is_idle(
 
 
 @given(graphs(), st.integers(1, 4))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_no_schedule_is_worse_than_the_bound_of_list_scheduling(
     made: tuple[Graph, dict[str, float], dict[str, bool]], workers: int
 ) -> None:
@@ -96,7 +96,7 @@ def test_no_schedule_is_worse_than_the_bound_of_list_scheduling(
 
 
 @given(graphs(), st.data())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_targets_alone_are_built_with_what_they_lack(
     made: tuple[Graph, dict[str, float], dict[str, bool]], data: st.DataObject
 ) -> None:

@@ -430,7 +430,7 @@ PIECES = [
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.randoms(use_true_random=False))
 def test_a_spoilt_spec_is_read_or_refused_with_places(chance: random.Random) -> None:
     for _ in range(100):

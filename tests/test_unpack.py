@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import needs
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obuild.archive import Stream
@@ -353,7 +353,7 @@ except Exception as error: print(type(error).__name__, error)
     assert done.stdout == 'StoreError can not unpack "big" of "big.tar": No space left on device\n'
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @given(data=st.data())
 def test_damage_never_gives_another_error(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     archive = bytearray(

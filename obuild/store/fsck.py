@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "fsck"]
 
-_MOMENT = 0.1
+_MOMENT = 0.3
 """Seconds, in which who has made a directory has locked it too."""
 
 
