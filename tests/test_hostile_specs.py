@@ -127,6 +127,7 @@ def printed(tree: Any) -> bytes:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @given(st.one_of(STAGES, STAGES, STAGES, TREES).map(printed))
 @settings(max_examples=6000)
 @example(b"(" * 100_000)
@@ -161,6 +162,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @given(mutated())
 @settings(max_examples=4000)
 def test_shipped_specs_with_mistakes(builder: Builder, data: bytes) -> None:

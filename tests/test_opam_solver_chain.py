@@ -72,10 +72,8 @@ def test_conflicts_and_classes() -> None:
         "      a.1/opam: depends",
         "  a.1 needs c",
         "      a.1/opam: depends",
-        '  b.1 is of the conflict class "k"',
-        "      b.1/opam: conflict-class",
-        '  c.1 is of the conflict class "k"',
-        "      c.1/opam: conflict-class",
+        '  b.1, c.1 are of the conflict class "k"',
+        "      b.1/opam: conflict-class and 1 more",
     ]
     assert "  b.1 conflicts with a >= 1" in explained({"a.1": 'depends: "b"', "b.1": 'conflicts: "a" {>= "1"}'}, "a")
 
@@ -120,6 +118,24 @@ def test_many_versions_that_say_much_the_same() -> None:
         "      b.8/opam: depends and 7 more",
     ]
     assert explained(texts, "d.2")[1] == "  d.2 needs e of the same version, but the only version is 1"
+
+
+def test_what_only_leads_on_is_told_by_its_ends() -> None:
+    """A chain of guards as in the oxcaml repository: each has two forms, and either needs one of the next."""
+    texts = {f"{form}{link}.1": f'depends: "g{link + 1}" | "p{link + 1}"' for link in range(1, 8) for form in "gp"}
+    texts |= {"g8.1": 'conflicts: "a"', "p8.1": 'depends: "a" {= "2"}', "a.1": "", "c.1": 'depends: "g1" | "p1"'}
+    assert explained(texts, "a.1", compiler="c.1") == [
+        'no solution for "a.1" with "c.1"',
+        "  c.1 needs g1 | p1",
+        "      c.1/opam: depends",
+        "  and so on, through 12 packages, until",
+        "  g7.1, p7.1 need g8 | p8",
+        "      g7.1/opam: depends and 1 more",
+        "  g8.1 conflicts with a",
+        "      g8.1/opam: conflicts",
+        "  p8.1 needs a = 2, but the only version is 1",
+        "      p8.1/opam: depends",
+    ]
 
 
 def test_json() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from solving import VARIABLES, Slow, World
 
 from obuild.opam.audit import Terms, audit
 from obuild.opam.package import Package
-from obuild.opam.solver import NoSolution, Request, Solution, parse_request
+from obuild.opam.solver import NoSolution, Request, Solution, parse_request, watch
 from obuild.opam.solver.core import find_core
 
 NAMES = ("a", "b", "c", "d", "e")
@@ -72,6 +73,17 @@ def test_finds_the_best_solution(texts: dict[str, str]) -> None:
     for package in world.files:
         answer = solver.solve(parse_request(str(package)))
         assert shown(answer) == slow.solve((package.name, package.version)), package
+
+
+@settings(max_examples=200)
+@given(worlds())
+def test_what_was_learnt_and_forgotten_again_changes_no_answer(texts: dict[str, str]) -> None:
+    world = World(texts)
+    with patch.object(watch, "_MORE", 0):
+        solver = world.solver()
+        for package in [*world.files, *world.files]:
+            request = parse_request(str(package))
+            assert shown(solver.solve(request)) == shown(world.solver().solve(request)), package
 
 
 @settings(max_examples=200)

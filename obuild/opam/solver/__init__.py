@@ -5,7 +5,7 @@
                    fields  and needs   sets       solution  answered  all cores
 
     greedy ── diagnosis ── report     why there is no solution, as opam-0install says it
-    core ── chain                     the same, as short as possible
+    core ── chain ── wording          the same, as short as possible
     graph                             what is built before what
     recall                            answers that still hold for another commit
     relation                          who needs whom
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from obuild.opam.solver.answer import NoSolution, Request, Solution, format_answer, load_requests, parse_request
 from obuild.opam.solver.bulk import everything, solve_all
-from obuild.opam.solver.chain import Explanation, Step, format_explanation, shown_explanation
+from obuild.opam.solver.chain import Explanation, Step
 from obuild.opam.solver.fact import FactReader, fact_of
 from obuild.opam.solver.graph import build_map, build_order, closure, format_dot
 from obuild.opam.solver.pin import Pin, load_pins
@@ -27,6 +27,7 @@ from obuild.opam.solver.rule import OPAM_VERSION, Rules, variable_table
 from obuild.opam.solver.solve import Solver
 from obuild.opam.solver.universe import DEV, Universe
 from obuild.opam.solver.verify import verify
+from obuild.opam.solver.wording import format_explanation, shown_explanation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

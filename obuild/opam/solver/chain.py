@@ -12,13 +12,13 @@ from obuild.value import replace, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from obuild.opam.formula import Formula
     from obuild.opam.solver.core import Constraint
     from obuild.opam.solver.problem import Problem
 
-__all__ = ["Explanation", "Step", "dump_explanation", "explain_core", "format_explanation", "shown_explanation"]
+__all__ = ["NAMED", "Explanation", "Step", "explain_core"]
 
 _VERBS = {
     "depends": ("needs", "need"),
@@ -26,7 +26,7 @@ _VERBS = {
     "conflicts": ("conflicts with", "conflict with"),
     "conflict-class": ("is of the conflict class", "are of the conflict class"),
 }
-_NAMED = 3
+NAMED = 3
 """So many things of a kind are named one by one."""
 
 
@@ -144,73 +144,9 @@ def _onwards(steps: list[Step], asked: Sequence[str]) -> Iterator[Step]:
             yield step
 
 
-def format_explanation(explanation: Explanation, path: Callable[[Package], str]) -> str:
-    """The explanation for a reader; `path` gives the opam file of a package.
-
-    Where many versions of a package say much the same of the same packages, one of them speaks for all.
-    """
-    compiler = f' with "{explanation.compiler}"' if explanation.compiler else ""
-    lines = [f'no solution for "{explanation.request}"{compiler}']
-    lines += [f"  {text}" for text in explanation.missing]
-    for steps in _alike(explanation.steps):
-        packages = [package for step in steps for package in step.packages]
-        newest = max(packages, key=lambda package: version_key(package.version))
-        others = f" and {len(packages) - 1} more" if len(packages) > 1 else ""
-        lines += [f"  {_merged(steps)}", f"      {path(newest)}: {steps[0].field}{others}"]
-    return "\n".join(lines)
-
-
-def _alike(steps: Sequence[Step]) -> Iterator[list[Step]]:
-    """Steps with those put together of which there are many of a kind."""
-    kinds: dict[object, list[Step]] = {}
-    for step in steps:
-        kinds.setdefault((step.packages[0].name, step.field, step.names, bool(step.note)), []).append(step)
-    for kind in kinds.values():
-        if len(kind) > _NAMED:
-            yield kind
-        else:
-            yield from [[step] for step in kind]
-
-
-def _merged(steps: list[Step]) -> str:
-    if len(steps) == 1:
-        return str(steps[0])
-    packages = sorted([package for step in steps for package in step.packages], reverse=True)
-    subject = f"{steps[0].subject}, or another version of {' or '.join(steps[0].names)} like that"
-    return str(Step(tuple(packages), steps[0].field, subject, steps[0].names, steps[0].note))
-
-
-def shown_explanation(explanation: Explanation, path: Callable[[Package], str]) -> dict[str, object]:
-    """The explanation in what JSON has."""
-    steps = [
-        {
-            "packages": list(map(str, step.packages)),
-            "files": list(map(path, step.packages)),
-            "field": step.field,
-            "subject": step.subject,
-            "names": list(step.names),
-            **({"note": step.note} if step.note else {}),
-            "text": str(step),
-        }
-        for step in explanation.steps
-    ]
-    return {
-        "package": str(explanation.request),
-        **({"compiler": explanation.compiler} if explanation.compiler else {}),
-        **({"missing": list(explanation.missing)} if explanation.missing else {}),
-        "steps": steps,
-    }
-
-
-def dump_explanation(explanation: Explanation, path: Callable[[Package], str]) -> str:
-    """The explanation as a JSON object: `error` is its text, `explanation` what it is made of."""
-    import json
-
-    shown = {"error": format_explanation(explanation, path), "explanation": shown_explanation(explanation, path)}
-    return json.dumps(shown, ensure_ascii=False)
-
-
 def _versions(packages: Sequence[Package]) -> str:
-    if len(packages) <= _NAMED:
+    if len(packages) <= NAMED:
         return ", ".join(map(str, packages))
+    if len({package.name for package in packages}) > 1:
+        return f"{', '.join(map(str, packages[:NAMED]))} and {len(packages) - NAMED} more"
     return f"{packages[-1]} to {packages[0].version} ({len(packages)} versions)"

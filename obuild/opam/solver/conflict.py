@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from obuild.opam.solver.trail import Literal, Trail
+    from obuild.opam.solver.trail import Literal, Support, Trail
 
 __all__ = ["examine", "learn"]
 
@@ -22,7 +22,7 @@ def learn(trail: Trail, failed: int) -> tuple[Clause, int]:
     facts themselves can not hold.
     """
     wanted: dict[int, int] = {}
-    support: set[int] = set()
+    support: Support = set()
     trail.trace(failed, -1, wanted, support)
     final = trail.last[failed]
     while wanted:
@@ -34,13 +34,13 @@ def learn(trail: Trail, failed: int) -> tuple[Clause, int]:
     return Clause([], support), 0
 
 
-def examine(trail: Trail, gone: Iterable[Literal]) -> set[int]:
+def examine(trail: Trail, gone: Iterable[Literal]) -> Support:
     """The roles that it follows from that values are gone from the domains of roles."""
     wanted: dict[int, int] = {}
-    support: set[int] = set()
+    support: Support = set()
     for role, values in gone:
         trail.trace(role, values, wanted, support)
-    seen: set[int] = set()
+    seen: Support = set()
     while wanted:
         event, _ = wanted.popitem()
         if event not in seen:
@@ -49,14 +49,10 @@ def examine(trail: Trail, gone: Iterable[Literal]) -> set[int]:
     return support
 
 
-def _follow(trail: Trail, event: int, wanted: dict[int, int], support: set[int]) -> None:
+def _follow(trail: Trail, event: int, wanted: dict[int, int], support: Support) -> None:
     """Trace an event back to what made it happen."""
-    role, reason = trail.roles[event], trail.reasons[event]
-    if isinstance(reason, Clause):
-        support |= reason.support
-    for target, values in reason.literals if isinstance(reason, Clause) else reason:
-        if target != role:
-            trail.trace(target, values, wanted, support)
+    for target, values in trail.grounds(trail.roles[event], trail.reasons[event], support):
+        trail.trace(target, values, wanted, support)
 
 
 def _is_shared(trail: Trail, event: int, wanted: dict[int, int]) -> bool:
@@ -65,7 +61,7 @@ def _is_shared(trail: Trail, event: int, wanted: dict[int, int]) -> bool:
     return any(start <= other != event for other in wanted)
 
 
-def _clause(trail: Trail, first: int, wanted: dict[int, int], support: set[int]) -> tuple[Clause, int]:
+def _clause(trail: Trail, first: int, wanted: dict[int, int], support: Support) -> tuple[Clause, int]:
     """The clause that one of the events must not have happened, and the level of the latest one but `first`.
 
     Earlier events of the same role as `first` are part of its literal.

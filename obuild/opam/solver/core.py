@@ -2,15 +2,17 @@
 
 A *constraint* is one dependency of one candidate. What one meets first on the way from the request is looked at first:
 when the constraints of a few steps leave no solution, nobody needs to hear of others. Else the search knows the roles
-that a failure followed from, and all constraints between them can not hold together. What can be left out of these
-without making a solution possible is left out: first all that the versions of one package say of another, then what
-single versions say.
+that a failure followed from, and all constraints between them can not hold together. Of these a search that keeps a
+record of them names those that it needed. What can be left out of the rest without making a solution possible is left
+out: first all that the versions of one package say of another, then what single versions say. What one such search has
+learnt from constraints that are still there spares the next one most of its work.
 """
 
 from __future__ import annotations
 
 from obuild.opam.solver.problem import ABSENT, REQUEST, singles
 from obuild.opam.solver.search import Search
+from obuild.opam.solver.trail import Clause, Trail
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from obuild.opam.solver.problem import Choice, Dependency, Problem
+    from obuild.opam.solver.trail import Literal, Reason, Support
 
     # The role and value of a candidate, and the place of the dependency among all of the candidate.
     Constraint: TypeAlias = tuple[int, int, int]
@@ -29,10 +32,10 @@ _NEAR = 400
 """So many constraints are looked at for what rules out a solution near the request."""
 _SHORT = 3
 """So few different things are said by a core that is short enough not to look for another one."""
-_PATIENCE, _HURRY = 20_000, 2_000
-"""Conflicts after which a core is good enough, and after which one is that nobody would read anyway."""
-_READABLE = 100
-"""Groups of constraints that are worth the patience."""
+_READABLE = 60
+"""So many groups of constraints may be left to try each of them; nobody would read what is left of more."""
+_PATIENCE = 20_000
+"""Conflicts after which a core is good enough."""
 
 
 def find_core(problem: Problem, dependencies: Sequence[Dependency], support: set[int]) -> list[Constraint]:
@@ -53,47 +56,66 @@ def find_core(problem: Problem, dependencies: Sequence[Dependency], support: set
 class _Core:
     def __init__(self, problem: Problem, dependencies: Sequence[Dependency]) -> None:
         self._problem, self._dependencies = problem, dependencies
-        self._support: set[int] = set()
+        self._support: Support = set()
         self._conflicts = 0
+        # What is still tried, and what was learnt while it was.
+        self._tried: set[Constraint] = set()
+        self._lessons: list[Clause] = []
 
     def are_enough(self, constraints: Iterable[Constraint]) -> bool:
         """Whether some constraints leave no solution."""
-        excerpt = _Excerpt(self._problem, set(constraints))
-        search = Search(excerpt)
+        kept = set(constraints)
+        lessons = self._still_true(kept)
+        known = len(lessons)
+        search = Search(_Excerpt(self._problem, kept), trail=_Traced(), lessons=lessons)
         solved = search.solve(self._dependencies)
+        self._lessons += lessons[known:]
         self._conflicts += search.conflicts
         self._support = search.examined
         return solved is None
 
+    def _still_true(self, kept: set[Constraint]) -> list[Clause]:
+        """What was learnt from nothing but the constraints that are kept."""
+        gone = {(role, self._target(role, value, place)) for role, value, place in self._tried - kept}
+        return [clause for clause in self._lessons if clause.support.isdisjoint(gone)]
+
     def least(self, constraints: Sequence[Constraint]) -> list[Constraint]:
         """Those of the constraints that leave no solution, and none too many; nothing if one is left by all."""
+        self._tried, self._lessons = set(constraints), []
         if not self.are_enough(constraints):
             return []
-        groups = self._reduce(list(self._groups(constraints)))
-        return sorted(one for (one,) in self._reduce([(constraint,) for group in groups for constraint in group]))
+        groups = self._needed(self._groups(constraints))
+        if len(groups) <= _READABLE:
+            groups = self._reduce(groups)
+            groups = self._reduce([(constraint,) for group in groups for constraint in group])
+        return sorted(constraint for group in groups for constraint in group)
 
     def size(self, constraints: Iterable[Constraint]) -> int:
         """How many different things constraints say, each of one package."""
         return len({(role, *self._problem.choice(role, value)[1][place]) for role, value, place in constraints})
 
     def _reduce(self, groups: list[Group]) -> list[Group]:
-        """Leave out groups, many at a time and then fewer, until none can be left out."""
-        size = len(groups)
-        while size:
-            place = 0
-            while place < len(groups) and self._conflicts < (_PATIENCE if len(groups) <= _READABLE else _HURRY):
-                rest = groups[:place] + groups[place + size :]
-                if self.are_enough([constraint for group in rest for constraint in group]):
-                    groups = [group for group in rest if self._matters(group)]
-                else:
-                    place += size
-            size //= 2
+        """Leave out groups until none can be left out."""
+        place = 0
+        while place < len(groups) and self._conflicts < _PATIENCE:
+            rest = groups[:place] + groups[place + 1 :]
+            if self.are_enough([constraint for group in rest for constraint in group]):
+                groups = self._needed(rest)
+            else:
+                place += 1
         return groups
 
-    def _matters(self, group: Group) -> bool:
-        return any(
-            role in self._support and self._target(role, value, place) in self._support for role, value, place in group
-        )
+    def _needed(self, groups: Iterable[Group]) -> list[Group]:
+        """The groups that the last failure followed from. Others are no longer tried."""
+        left = [
+            group
+            for group in groups
+            if any((role, self._target(role, value, place)) in self._support for role, value, place in group)
+        ]
+        tried = {constraint for group in left for constraint in group}
+        self._lessons = self._still_true(tried)
+        self._tried = tried
+        return left
 
     def near(self) -> Iterator[Sequence[Constraint]]:
         """The constraints met on the way from the request, each time those of a step more, as long as they are few."""
@@ -140,6 +162,15 @@ class _Core:
 
     def _target(self, role: int, value: int, place: int) -> int:
         return self._problem.choice(role, value)[1][place][0]
+
+
+class _Traced(Trail):
+    """A trail that also tells between which two roles a dependency was needed, in both orders."""
+
+    def grounds(self, role: int, reason: Reason, support: Support) -> Iterable[Literal]:
+        if not isinstance(reason, Clause):
+            support.update([pair for target, _ in reason for pair in ((role, target), (target, role))])
+        return super().grounds(role, reason, support)
 
 
 class _Excerpt:

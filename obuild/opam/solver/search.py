@@ -18,8 +18,8 @@ last decision that explains all the rest (the "first unique implication point").
 clause, and the search goes back to the earliest decision after which that clause has something to say.
 
 Clauses follow from the repository and the compiler alone, except where the request itself was a reason. Those that
-mention it are dropped at the end, the others stay: what one package has learnt about dead versions spares the next
-one. The request is a role, too: its only value depends on all that is asked for.
+mention it are dropped at the end, the others stay while conflicts need them: what one package has learnt about dead
+versions spares the next one. The request is a role, too: its only value depends on all that is asked for.
 """
 
 from __future__ import annotations
@@ -56,15 +56,26 @@ class Roles(Protocol):
 
 
 class Search:
-    """A search in a problem where the dependencies `facts` always hold; it can be asked again and again."""
+    """A search in a problem where the dependencies `facts` always hold; it can be asked again and again.
 
-    def __init__(self, problem: Roles, facts: Sequence[Dependency] = ()) -> None:
+    `trail` is an empty one, of another kind than usual. `lessons` are clauses that are known to hold; what is learnt
+    is added to them.
+    """
+
+    def __init__(
+        self,
+        problem: Roles,
+        facts: Sequence[Dependency] = (),
+        trail: Trail | None = None,
+        lessons: list[Clause] | None = None,
+    ) -> None:
         self.examined: set[int] = set()
         """The roles that the last answer depends on: it stays the same as long as their candidates do."""
         self.conflicts = 0
         self._problem, self._facts = problem, facts
-        self._trail = Trail()
+        self._trail = trail or Trail()
         self._watches = Watches(self._trail)
+        self._lessons = lessons
         self._temporary: list[Clause] = []
         self._drawn = 0
         # The walk: what is to do, what is done, and for each decision how far it was.
@@ -81,6 +92,8 @@ class Search:
         for role, values in facts:
             if not self._trail.narrow(role, values, ()):
                 self._impossible = {role}
+        for clause in lessons or ():
+            self._recall(clause)
 
     def solve(self, dependencies: Sequence[Dependency]) -> list[tuple[int, int]] | None:
         """The best way to meet the dependencies, or None: roles with their values in the order of the walk.
@@ -237,7 +250,18 @@ class Search:
         self._request_first = True
         return True
 
+    def _recall(self, clause: Clause) -> None:
+        """Take up a clause that was learnt by another search."""
+        if len(clause.literals) > 1:
+            self._watches.add(clause)
+        else:
+            role, values = clause.literals[0]
+            if not self._trail.narrow(role, values, clause):
+                self._impossible = examine(self._trail, [(role, -1)])
+
     def _keep(self, clause: Clause) -> None:
+        if self._lessons is not None:
+            self._lessons.append(clause)
         if len(clause.literals) > 1:
             self._watches.add(clause)
             if any(role == 0 for role, _ in clause.literals):
@@ -265,4 +289,5 @@ class Search:
         for clause in self._temporary:
             self._watches.drop(clause)
         self._temporary.clear()
+        self._watches.tidy()
         self._trail.find(0)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from obuild.errors import UsageError, nearest
 from obuild.opam.package import Package, name_key
 from obuild.opam.solver.answer import NoSolution, Request, Solution
-from obuild.opam.solver.chain import dump_explanation, explain_core, format_explanation
+from obuild.opam.solver.chain import explain_core
 from obuild.opam.solver.core import find_core
 from obuild.opam.solver.order import Order
 from obuild.opam.solver.problem import Problem
 from obuild.opam.solver.report import format_report
 from obuild.opam.solver.search import Search
+from obuild.opam.solver.wording import dump_explanation, format_explanation
 from obuild.opam.version import version_key
 
 TYPE_CHECKING = False

@@ -6,11 +6,13 @@ from bisect import bisect_right
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import TypeAlias
+    from collections.abc import Iterable, Sequence
+    from typing import Any, TypeAlias
 
     Literal: TypeAlias = tuple[int, int]
     Reason: TypeAlias = "tuple[Literal, ...] | Clause"
+    # Roles, and what else another kind of trail says of what something followed from.
+    Support: TypeAlias = set[Any]
 
 __all__ = ["Clause", "Trail"]
 
@@ -18,10 +20,12 @@ __all__ = ["Clause", "Trail"]
 class Clause:
     """Literals of different roles, of which one holds; `support` are the roles whose candidates it was learnt from."""
 
-    __slots__ = ("literals", "support")
+    __slots__ = ("literals", "support", "used")
 
-    def __init__(self, literals: list[Literal], support: set[int]) -> None:
+    def __init__(self, literals: list[Literal], support: Support) -> None:
         self.literals, self.support = literals, support
+        self.used = True
+        """Whether a conflict needed it of late."""
 
 
 class Trail:
@@ -42,7 +46,7 @@ class Trail:
         """For each decision the number of events before it."""
         self.last: list[int] = []
         """The last event of each role, or -1."""
-        self._lost: dict[int, list[tuple[int, set[int]]]] = {}
+        self._lost: dict[int, list[tuple[int, Support]]] = {}
         self._removed: list[int] = []
         self._before: list[int] = []
 
@@ -96,7 +100,7 @@ class Trail:
         for stack in (self.roles, self.reasons, self._removed, self._before):
             stack.clear()
 
-    def lose(self, role: int, values: int, support: set[int]) -> None:
+    def lose(self, role: int, values: int, support: Support) -> None:
         """Remove values from the base of a role; they will be gone when its domain is restored."""
         self.base[role] &= ~values
         self._lost.setdefault(role, []).append((values, support))
@@ -107,15 +111,25 @@ class Trail:
             self.base[role] |= values
         self.domains[role] = self.base[role]
 
-    def support(self, role: int, reason: Reason) -> set[int]:
+    def support(self, role: int, reason: Reason) -> Support:
         """The roles that a removal from a role followed from, when it did so without any decision."""
-        found = set(reason.support) if isinstance(reason, Clause) else set()
-        for target, values in reason.literals if isinstance(reason, Clause) else reason:
-            if target != role:
-                self._lost_because(target, values, found)
+        found: Support = set()
+        for target, values in self.grounds(role, reason, found):
+            self._lost_because(target, values, found)
         return found
 
-    def trace(self, role: int, values: int, wanted: dict[int, int], support: set[int]) -> None:
+    def grounds(self, role: int, reason: Reason, support: Support) -> Iterable[Literal]:
+        """The literals, all false, for which a role lost values; what these follow from is added to `support`."""
+        literals: Iterable[Literal]
+        if isinstance(reason, Clause):
+            reason.used = True
+            support |= reason.support
+            literals = reason.literals
+        else:
+            literals = reason
+        return [literal for literal in literals if literal[0] != role]
+
+    def trace(self, role: int, values: int, wanted: dict[int, int], support: Support) -> None:
         """Find out why `values` are gone from a role.
 
         Adds the events that removed them to `wanted`, each with what it removed, and to `support` the role and those
@@ -130,7 +144,7 @@ class Trail:
             event = self._before[event]
         self._lost_because(role, values, support)
 
-    def _lost_because(self, role: int, values: int, support: set[int]) -> None:
+    def _lost_because(self, role: int, values: int, support: Support) -> None:
         support.add(role)
         for lost, roles in self._lost.get(role, ()):
             if lost & values:

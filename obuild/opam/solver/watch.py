@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Watches"]
 
+_MORE = 200
+"""So many new clauses make it worth while to look for those that are of no use: each costs time at every step."""
+
 
 class Watches:
     """Learnt clauses, each watching its first two literals: as long as both can hold, nothing follows from it."""
@@ -19,16 +22,30 @@ class Watches:
     def __init__(self, trail: Trail) -> None:
         self._trail = trail
         self._watched: dict[int, list[Watch]] = {}
+        self._clauses: dict[Clause, None] = {}
+        self._kept = 0
 
     def add(self, clause: Clause) -> None:
         """Keep a clause of two literals or more."""
+        self._clauses[clause] = None
         for role, values in clause.literals[:2]:
             self._watched.setdefault(role, []).append((values, clause))
 
     def drop(self, clause: Clause) -> None:
         """Forget a clause."""
+        del self._clauses[clause]
         for role, values in clause.literals[:2]:
             self._watched[role].remove((values, clause))
+
+    def tidy(self) -> None:
+        """When there are many more clauses than were kept the last time, forget those that no conflict needed since."""
+        if len(self._clauses) < self._kept + _MORE:
+            return
+        for clause in [clause for clause in self._clauses if not clause.used]:
+            self.drop(clause)
+        for clause in self._clauses:
+            clause.used = False
+        self._kept = len(self._clauses)
 
     def consult(self, role: int) -> int:
         """Draw the conclusions from a role's domain; a role that no value is left for, or -1."""
