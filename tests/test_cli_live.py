@@ -21,7 +21,8 @@ def test_what_runs_is_shown_below_and_gone_at_the_end(house: House, gate: Gate) 
     text = stage(gate.run("echo before; printf part", "echo ial; echo; printf end"), builds=f"(build n {stage()})")
     terminal = Terminal(house.words("build", "-f", str(house.file(text))))
     gate.wait()
-    terminal.until(b"1.0 s")
+    terminal.until(b".2 s")
+    terminal.until(b".8 s")
     below = screen(terminal.seen)
     assert below[-1].split()[1:4] == ["run", "echo", "before;"]
     assert "before" in below
@@ -65,7 +66,7 @@ def test_a_build_that_finds_everything_shows_nothing_moving(house: House) -> Non
 def test_control_c(house: House, gate: Gate) -> None:
     terminal = Terminal(house.words("build", "-f", str(house.file(stage(gate.run())))))
     gate.wait()
-    terminal.until(b"0.5 s")
+    terminal.until(b".5 s")
     terminal.type(b"\x03")
     status, seen = terminal.end()
     assert status == 130
@@ -101,7 +102,7 @@ def test_the_step_below_fits_the_width(house: House, gate: Gate) -> None:
         house.words("build", "-f", str(house.file(stage(gate.run("echo " + "long " * 50))))), columns=40
     )
     gate.wait()
-    terminal.until(b"0.5 s")
+    terminal.until(b".5 s")
     assert len(screen(terminal.seen)[-1]) <= 40
     gate.open()
     assert terminal.end()[0] == 0
