@@ -258,12 +258,11 @@ class Stage:
         from obuild.store.package import recorded_base
 
         name, store = f"{self._platform}/{package.id}", self.builder.store
-        try:
-            self._holds.append(store.hold(name))
-        except StoreError as error:
+        hold = self._hold(name)
+        if hold is None:
             hint = f"build it first: obuild health-check {package.package}"
-            message = f'"{package.package}" has no layer "{name}" in the store'
-            raise (StoreError(message, hint=hint) if error.temporary else error) from None
+            raise StoreError(f'"{package.package}" has no layer "{name}" in the store', hint=hint)
+        self._holds.append(hold)
         if recorded_base(store, name) != self._base:
             hint = f"build it again: obuild health-check {package.package}"
             raise StoreError(f'layer "{name}" of "{package.package}" was built on another base', hint=hint)
@@ -376,7 +375,7 @@ class Stage:
         return True
 
     def _hold(self, layer: Layer | str) -> Hold | None:
-        """A hold on a layer; None when it has been pruned meanwhile."""
+        """A hold on a layer; None when there is none, or it has been pruned meanwhile."""
         try:
             return self.builder.store.hold(layer)
         except StoreError as error:

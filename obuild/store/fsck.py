@@ -130,7 +130,7 @@ def _layers(store: Store) -> Iterator[_Problem]:
     kept = [Layer(unescape(entry.name), entry.path) for entry in os.scandir(f"{store.path}/failed")]
     for layer in (*list_layers(store.path), *kept):
         message = _wrong_with(store, layer)
-        if message and os.path.lexists(layer.path):  # not deleted meanwhile
+        if message:
             yield _Problem(layer.path, message, lambda layer=layer: _discard(store, layer))  # type: ignore[misc]
 
 
@@ -181,7 +181,7 @@ def _flats(store: Store) -> Iterator[_Problem]:
 def _caches(store: Store) -> Iterator[_Problem]:
     for entry in os.scandir(f"{store.path}/cache"):
         name = unescape(entry.name)
-        numbers = [str(number) for number in generations(entry.path)]
+        numbers = generations(entry.path)
         whole = [number for number in numbers if os.path.isdir(f"{entry.path}/{number}/fs")]
         bases = [number for number in numbers if os.path.exists(f"{entry.path}/{number}/base")]
         if len(whole) < len(numbers) or (store.backend.stacked and numbers and not bases):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from obuild.errors import few
 from obuild.opam.formula import atoms
 from obuild.opam.package import Package, name_key
 from obuild.opam.solver.answer import Request
@@ -145,8 +146,6 @@ def _onwards(steps: list[Step], asked: Sequence[str]) -> Iterator[Step]:
 
 
 def _versions(packages: Sequence[Package]) -> str:
-    if len(packages) <= NAMED:
-        return ", ".join(map(str, packages))
-    if len({package.name for package in packages}) > 1:
-        return f"{', '.join(map(str, packages[:NAMED]))} and {len(packages) - NAMED} more"
-    return f"{packages[-1]} to {packages[0].version} ({len(packages)} versions)"
+    if len(packages) > NAMED and len({package.name for package in packages}) == 1:
+        return f"{packages[-1]} to {packages[0].version} ({len(packages)} versions)"
+    return few(list(map(str, packages)), NAMED)

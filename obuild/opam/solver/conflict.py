@@ -40,7 +40,7 @@ def examine(trail: Trail, gone: Iterable[Literal]) -> Support:
     support: Support = set()
     for role, values in gone:
         trail.trace(role, values, wanted, support)
-    seen: Support = set()
+    seen: set[int] = set()
     while wanted:
         event, _ = wanted.popitem()
         if event not in seen:

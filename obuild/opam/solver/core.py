@@ -76,11 +76,14 @@ class _Core:
 
     def _still_true(self, kept: set[Constraint]) -> list[Clause]:
         """What was learnt from nothing but the constraints that are kept."""
-        gone = {(role, self._target(role, value, place)) for role, value, place in self._tried - kept}
+        gone = set(map(self._pair, self._tried - kept))
         return [clause for clause in self._lessons if clause.support.isdisjoint(gone)]
 
     def least(self, constraints: Sequence[Constraint]) -> list[Constraint]:
-        """Those of the constraints that leave no solution, and none too many; nothing if one is left by all."""
+        """Those of the constraints that leave no solution; nothing if one is left by all.
+
+        There are none too many, unless there are too many to be read.
+        """
         self._tried, self._lessons = set(constraints), []
         if not self.are_enough(constraints):
             return []
@@ -107,11 +110,7 @@ class _Core:
 
     def _needed(self, groups: Iterable[Group]) -> list[Group]:
         """The groups that the last failure followed from. Others are no longer tried."""
-        left = [
-            group
-            for group in groups
-            if any((role, self._target(role, value, place)) in self._support for role, value, place in group)
-        ]
+        left = [group for group in groups if not self._support.isdisjoint(map(self._pair, group))]
         tried = {constraint for group in left for constraint in group}
         self._lessons = self._still_true(tried)
         self._tried = tried
@@ -155,13 +154,15 @@ class _Core:
         """Constraints put together by what package they are of, and of what they speak."""
         found: dict[object, list[Constraint]] = {}
         for constraint in constraints:
-            target = self._target(*constraint)
-            key = (constraint[0], tuple(self._problem.alternatives(target)) or target)
+            role, target = self._pair(constraint)
+            key = (role, tuple(self._problem.alternatives(target)) or target)
             found.setdefault(key, []).append(constraint)
         return map(tuple, found.values())
 
-    def _target(self, role: int, value: int, place: int) -> int:
-        return self._problem.choice(role, value)[1][place][0]
+    def _pair(self, constraint: Constraint) -> tuple[int, int]:
+        """The role that a constraint is of, and the one of which it speaks."""
+        role, value, place = constraint
+        return role, self._problem.choice(role, value)[1][place][0]
 
 
 class _Traced(Trail):
